@@ -1,0 +1,1 @@
+"""What every part of labctl shares: wire types, errors, clock, waiting, commands, files."""

@@ -1,0 +1,141 @@
+"""The only module that starts programs: argument vectors, time limits, whole process groups."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from labcore.errors import DriverFailed, DriverUnusable, TimedOut
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished program left: exit code, and both streams as text."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def check(self, what: str, hint: str = "") -> Result:
+        """Give itself back if the exit code is 0, else raise DriverFailed with the last lines."""
+        if self.returncode == 0:
+            return self
+        lines = (self.stderr or self.stdout).splitlines()[-10:]
+        raise DriverFailed(
+            f"{what}: `{self.argv[0]}` ended with {self.returncode}", hint, tuple(lines)
+        )
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+) -> Result:
+    """Run a program to its end, never through a shell, and return what it printed.
+
+    `env` is added to ours. After `timeout_s` its whole process group is killed and TimedOut is
+    raised; DriverUnusable if there is no such program.
+    """
+    command = tuple(argv)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        raise DriverUnusable(f"cannot run {command[0]!r}: {error.strerror}") from error
+    with process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=timeout_s)
+        except BaseException as error:
+            kill_group(process.pid)
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise TimedOut(f"`{' '.join(command)}` did not end within {timeout_s:g} s") from None
+            raise
+    return Result(command, process.returncode, stdout, stderr)
+
+
+def run_attached(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> int:
+    """Run a program on our own terminal (stdin, stdout, stderr inherited); its exit code."""
+    try:
+        completed = subprocess.run(
+            tuple(argv), env={**os.environ, **(env or {})}, cwd=cwd, check=False
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
+    return completed.returncode
+
+
+def spawn(
+    argv: Sequence[str], *, output: IO[bytes], env: Mapping[str, str], cwd: Path | None = None
+) -> int:
+    """Start a child in a process group of its own and return its pid; the caller reaps it.
+
+    `env` is its whole environment; both of its streams go to `output`. For supervisors.
+    """
+    try:
+        process = subprocess.Popen(
+            tuple(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(env),
+            cwd=cwd,
+            process_group=0,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
+    # The caller waits with os.waitpid; telling Popen so keeps it from warning about a live child.
+    process.returncode = 0
+    return process.pid
+
+
+def spawn_detached(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> int:
+    """Start a program that outlives us, in its own session, appending to `log`; its pid.
+
+    `env` is added to ours. A thread reaps it while we live, so that it never stays a zombie.
+    """
+    with log.open("ab") as output:
+        try:
+            process = subprocess.Popen(
+                tuple(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(env or {})},
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
+    threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
+    return process.pid
+
+
+def kill_group(pid: int, signal_number: int = signal.SIGKILL) -> None:
+    """Signal the process group led by `pid`; nothing happens if it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal_number)

@@ -1,0 +1,114 @@
+"""The server-manager's HTTP API, as labctl and the scaler call it.
+
+Every method raises the LabError that the server-manager answered with, or Unreachable.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping
+
+from labcore.codec import decode, encode
+from labcore.errors import LabError
+from labcore.http_client import call_json
+from labcore.wire.event import Event
+from labcore.wire.lab import Lab, Mode, Server
+
+
+class ManagerClient:
+    """One server-manager at `url`, with one token."""
+
+    def __init__(self, url: str, token: str | None, *, timeout_s: float = 10.0) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+
+    def request(
+        self, method: str, path: str, body: object = None, *, timeout_s: float | None = None
+    ) -> object:
+        """Any call: `path` begins below `/api/v1`. The JSON value of the answer."""
+        return call_json(
+            method,
+            f"{self.url}/api/v1{path}",
+            body,
+            token=self._token,
+            timeout_s=timeout_s or self._timeout_s,
+        )
+
+    def is_alive(self) -> bool:
+        """Whether a server-manager answers at the URL."""
+        try:
+            answer = call_json("GET", self.url + "/", timeout_s=2.0)
+        except LabError:
+            return False
+        return isinstance(answer, dict) and answer.get("service") == "server-manager-api"
+
+    def lab(self, lab: str) -> Lab:
+        """One lab, with all its groups and servers."""
+        return decode(Lab, self.request("GET", f"/labs/{lab}"))
+
+    def labs(self) -> tuple[Lab, ...]:
+        """All labs of this user."""
+        answer = self.request("GET", "/labs")
+        return decode(tuple[Lab, ...], answer["labs"])  # type: ignore[arg-type,index]
+
+    def put_lab(self, lab: str, spec: Mapping[str, object]) -> int:
+        """Wish for a lab; the number of the run, whose end is a `lab` event with that `run`."""
+        return _run(self.request("PUT", f"/labs/{lab}", spec))
+
+    def down(self, lab: str) -> int:
+        """Wish for its power to be off; the number of the run."""
+        return _run(self.request("POST", f"/labs/{lab}/down"))
+
+    def destroy(self, lab: str) -> int:
+        """Wish for it to be gone; the number of the run."""
+        return _run(self.request("DELETE", f"/labs/{lab}"))
+
+    def cancel(self, lab: str) -> None:
+        """Stop what a run has not begun yet."""
+        self.request("POST", f"/labs/{lab}/cancel")
+
+    def set_group(
+        self, lab: str, group: str, *, desired_count: int | None = None, mode: Mode | None = None
+    ) -> None:
+        """Write how many nodes a group should have, or who decides that."""
+        wish: dict[str, object] = {}
+        if desired_count is not None:
+            wish["desired_count"] = desired_count
+        if mode is not None:
+            wish["mode"] = mode
+        self.request("PATCH", f"/labs/{lab}/groups/{group}", wish)
+
+    def power(self, server: str, action: str, *, timeout_s: float = 90.0) -> str:
+        """Turn a server (`agent-3`, or `lab/agent-3`) `on` or `off`; the status sentence."""
+        body = {"action": action, "server": server}
+        answer = self.request("POST", "/servers/power", body, timeout_s=timeout_s)
+        return str(answer["status"]) if isinstance(answer, dict) else ""
+
+    def server_action(self, lab: str, name: str, action: str, *, timeout_s: float = 90.0) -> None:
+        """`pause`, `resume` or `kill` a server."""
+        self.request("POST", f"/servers/{lab}/{name}/{action}", timeout_s=timeout_s)
+
+    def server(self, lab: str, name: str) -> Server:
+        """One server."""
+        return decode(Server, self.request("GET", f"/servers/{lab}/{name}"))
+
+    def events(
+        self, lab: str | None = None, *, after: int = 0, wait_s: float = 0.0, limit: int = 1000
+    ) -> tuple[Event, ...]:
+        """Events with a higher `seq` than `after`, oldest first; waits up to `wait_s` for one."""
+        query = {"after": after, "wait_s": wait_s, "limit": limit, **({"lab": lab} if lab else {})}
+        path = f"/events?{urllib.parse.urlencode(query)}"
+        answer = self.request("GET", path, timeout_s=self._timeout_s + wait_s)
+        return decode(tuple[Event, ...], answer["events"])  # type: ignore[arg-type,index]
+
+    def post_event(self, event: Event) -> None:
+        """Add an event to the lab's history."""
+        self.request("POST", "/events", encode(event))
+
+
+def _run(answer: object) -> int:
+    run = answer.get("run") if isinstance(answer, dict) else None
+    if not isinstance(run, int):
+        raise LabError(f"the server-manager's answer names no run: {answer!r}")
+    return run

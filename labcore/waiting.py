@@ -1,0 +1,78 @@
+"""The one way to wait for something: a name, a limit, a hint, the last evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from labcore.clock import Clock
+from labcore.errors import LabError, TimedOut
+
+T = TypeVar("T")
+
+
+class NotYet(Exception):  # noqa: N818 - a state, not an error: it never leaves this module
+    """Raised by a probe: not there yet. Its text becomes the evidence when the wait times out."""
+
+
+def wait_until(
+    probe: Callable[[], T],
+    *,
+    name: str,
+    limit_s: float,
+    clock: Clock,
+    hint: str = "",
+    interval_s: float = 0.05,
+    longest_interval_s: float = 1.0,
+) -> T:
+    """Call `probe` until it returns instead of raising NotYet; give back what it returned.
+
+    The pause between two calls grows by half from `interval_s` to `longest_interval_s`. A LabError
+    from the probe ends the wait at once (something is known to be wrong). Raises TimedOut with the
+    last evidence after `limit_s` seconds on `clock`; the probe is called at least once.
+    """
+    started = clock.monotonic()
+
+    def over(state: tenacity.RetryCallState) -> bool:
+        return clock.monotonic() - started >= limit_s
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        grown = min(interval_s * 1.5 ** (state.attempt_number - 1), longest_interval_s)
+        return max(0.0, min(grown, started + limit_s - clock.monotonic()))
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(NotYet), stop=over, wait=pause, sleep=clock.sleep
+    )
+    try:
+        return retrying(probe)
+    except tenacity.RetryError as ended:
+        evidence = ended.last_attempt.exception()
+        shown = f"; last seen: {evidence}" if str(evidence) else ""
+        raise TimedOut(f"{name}: not within {limit_s:g} s{shown}", hint) from evidence
+
+
+def retry_call(
+    call: Callable[[], T],
+    *,
+    retry_on: Callable[[LabError], bool],
+    attempts: int,
+    clock: Clock,
+    pause_s: float = 0.1,
+) -> T:
+    """Call up to `attempts` times while `retry_on(error)` is true; the last error is raised.
+
+    The pause doubles from `pause_s`. For errors known to pass by themselves, and no others.
+    """
+
+    def passing(error: BaseException) -> bool:
+        return isinstance(error, LabError) and retry_on(error)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(passing),
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_exponential(multiplier=pause_s, max=2.0),
+        sleep=clock.sleep,
+        reraise=True,
+    )(call)

@@ -1,0 +1,1 @@
+"""The wire types: frozen dataclasses that travel as JSON through `labcore.codec`."""

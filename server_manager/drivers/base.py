@@ -1,0 +1,182 @@
+"""What the core asks of a back end, and what every back end promises (tests/contract runs it).
+
+* create, start, stop and destroy are idempotent: doing what is done succeeds at once.
+* Every call is bounded in time; nothing inside waits for a node to be *ready*: callers do.
+* Only LabError leaves a driver, with its cause and what to do.
+* `get` answers ABSENT only when the server is positively not there, UNKNOWN when asking failed.
+* `servers` never fails for one bad server: that one is ERROR or UNKNOWN, with its problem.
+* A driver never prints, reads no environment, keeps no cache of states, and touches nothing that
+  does not carry the id of the server it was asked about.
+* The core asks `capabilities()`, never for a driver's name.
+
+Calls on one server are never made at the same time (the core holds a lock per server); calls on
+different servers are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from labcore.services import Service
+from labcore.wire.lab import PowerState
+from labcore.wire.node import NodeConfig
+
+
+@dataclass(frozen=True)
+class DriverHealth:
+    """Whether a driver can be used here; `reason` and `fix` are sentences when it cannot."""
+
+    ok: bool
+    version: str = ""
+    reason: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a driver can do, and how its nodes differ. Constant while the process lives."""
+
+    shares_host_network: bool  # nodes listen on the documented host ports themselves
+    scope: Literal["tree", "system"]  # see NodeConfig.scope
+    access: Literal["local", "ssh"]  # how exec, logs and cp reach a node
+    gates: tuple[str, ...]  # of created, booted, ssh, configured, healthy, serving
+    boot_limit_s: float  # start to healthy, before it is called a failure
+    pause: bool = False
+    snapshot: bool = False
+    console_log: bool = False
+    members: bool = False  # servers are spread over several machines
+
+
+@dataclass(frozen=True)
+class ServerRef:
+    """Which server. `id` is ours (a UUID made when it entered the registry) and decides."""
+
+    lab: str
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A documented host port that leads to a service of a node."""
+
+    service: str  # or "ssh"
+    host_port: int
+    node_port: int
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """All that a driver needs to make a server. Equal specs make equal servers."""
+
+    ref: ServerRef
+    group: str
+    role: str
+    region: str
+    cpus: float
+    memory_mib: int
+    services: tuple[Service, ...]
+    forwards: tuple[Forward, ...]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> content
+    manager_port: int | None = None  # for nodes that may talk to the server-manager
+    image: str | None = None
+
+
+@dataclass(frozen=True)
+class DriverServer:
+    """What a driver says of one server now."""
+
+    ref: ServerRef
+    state: PowerState
+    # viewer ("host", "node") -> service -> "address:port"; empty where nothing is known
+    endpoints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    problem: str | None = None  # why it is ERROR or UNKNOWN, or why it stopped by itself
+    member: str | None = None
+    directory: Path | None = None  # where its files are on this machine, if they are
+
+
+class Driver(Protocol):
+    """A back end. See the module for the promises."""
+
+    name: str
+
+    def health(self) -> DriverHealth:
+        """Whether it can be used on this machine now."""
+        ...
+
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    def create(self, spec: ServerSpec) -> None:
+        """Make a stopped server. The same spec again: nothing. Another spec: raises Conflict."""
+        ...
+
+    def start(self, ref: ServerRef) -> None:
+        """Begin booting (resume a paused or saved one). Raises NotFound if it does not exist."""
+        ...
+
+    def stop(self, ref: ServerRef, *, force: bool = False) -> None:
+        """Power off; services get their grace time unless `force`. Absent or stopped: nothing."""
+        ...
+
+    def destroy(self, ref: ServerRef) -> None:
+        """Stop it and remove everything of it: processes, disks, folders. Absent: nothing."""
+        ...
+
+    def get(self, ref: ServerRef) -> DriverServer:
+        """Its state now. Never raises for a missing server: that is ABSENT."""
+        ...
+
+    def servers(self, lab: str) -> tuple[DriverServer, ...]:
+        """All servers of a lab that this back end knows of, ours by their marks."""
+        ...
+
+
+class Pausing(Protocol):
+    """Capability `pause`."""
+
+    def pause(self, ref: ServerRef) -> None:
+        """Freeze a running server; paused already: nothing. Raises Conflict if it is off."""
+        ...
+
+    def resume(self, ref: ServerRef) -> None:
+        """Go on where it was frozen; running already: nothing."""
+        ...
+
+
+class ConsoleLog(Protocol):
+    """Capability `console_log`."""
+
+    def console_log(self, ref: ServerRef, source: str | None, lines: int) -> tuple[str, ...]:
+        """The last lines of a service's log (None: of all that it prints while it boots)."""
+        ...
+
+
+def node_config(
+    spec: ServerSpec, *, directory: str, capabilities: Capabilities, nginx: str, manager_host: str
+) -> NodeConfig:
+    """The node config of a server whose files live in `directory` (as the node sees it)."""
+    shared = capabilities.shares_host_network
+    return NodeConfig(
+        lab=spec.ref.lab,
+        node=spec.ref.name,
+        group=spec.group,
+        role=spec.role,
+        region=spec.region,
+        cpus=spec.cpus,
+        memory_mib=spec.memory_mib,
+        scope=capabilities.scope,
+        directory=directory,
+        listen={
+            f.service: f"127.0.0.1:{f.host_port}" if shared else f"0.0.0.0:{f.node_port}"
+            for f in spec.forwards
+            if f.service != "ssh"
+        },
+        secrets={name: f"{directory}/secrets/{name}" for name in spec.secrets},
+        manager_url=f"http://{manager_host}:{spec.manager_port}" if spec.manager_port else None,
+        nginx=nginx,
+    )
