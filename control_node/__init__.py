@@ -1,0 +1,1 @@
+"""What runs in a control node: the balancer and the scaler."""

@@ -1,0 +1,1 @@
+"""The host's service: the only process that calls drivers, and keeper of the lab registry."""
