@@ -1,0 +1,59 @@
+"""What a policy is given and what it answers. All values are frozen; times are monotonic seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from labcore.wire.scaler import Action, NodeSample
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at a group. Booting nodes are capacity to come, draining ones are not capacity."""
+
+    samples: tuple[NodeSample, ...]  # of every serving node; None in it: missing or stale
+    desired: int  # the count that is wished for now
+    booting: int = 0  # wanted on, not serving yet
+    draining: int = 0
+    unknown: int = 0  # the driver does not know: counts to the maximum, never to capacity
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is remembered of one observation: averages over the nodes that answered."""
+
+    at: float
+    averages: Mapping[str, float]  # metric name ("cpu_percent", ...) -> mean
+    serving: int
+    answered: int
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What a policy remembers from one evaluation to the next; saved over a scaler restart."""
+
+    points: tuple[Point, ...] = ()  # oldest first, bounded
+    last_out_at: float | None = None
+    last_in_at: float | None = None
+    wishes: tuple[tuple[float, int], ...] = ()  # (when, count wanted before limits), bounded
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a policy says: `count` nodes, because of `reasons`, unless `vetoes`.
+
+    `action` is what remains after the vetoes; `count` equals `Observation.desired` for HOLD.
+    Reasons and vetoes are sentences a student understands, with the figures in them.
+    """
+
+    action: Action
+    count: int
+    reasons: tuple[str, ...]
+    vetoes: tuple[str, ...] = ()
+    inputs: Mapping[str, float | None] = field(default_factory=dict)
+    wish: int | None = None  # the count the rule asked for before vetoes and limits
+
+
+__all__ = ["Action", "History", "Observation", "Point", "Verdict"]
