@@ -42,7 +42,7 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock that moves only when told, or when somebody sleeps on it. For tests and simulation."""
+    """A clock that moves only when told, or slept on. For tests and simulation."""
 
     def __init__(self, start: float = 1000.0) -> None:
         self._seconds = start

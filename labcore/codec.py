@@ -1,7 +1,7 @@
 """The strict JSON codec of the wire types: frozen dataclasses in, plain JSON values out.
 
 Supported field types: str, int, float, bool, None, StrEnum, Literal, dataclasses, `X | None`,
-`tuple[X, ...]`, `Mapping[str, X]` and `object` (any JSON value). Everything else is refused when
+`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]` and `object` (any JSON value). Everything else is refused when
 it is met. `int` is accepted where `float` stands; NaN and infinities never pass.
 """
 
@@ -58,25 +58,35 @@ def _hints(cls: type) -> dict[str, Any]:
 def _decode(kind: Any, data: object, where: str) -> object:
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(typing.cast(type, kind), data, where)
-    if kind is object:
-        return data
     origin = typing.get_origin(kind)
+    if origin is not None:
+        return _decode_generic(kind, origin, data, where)
+    return data if kind is object else _decode_scalar(kind, data, where)
+
+
+def _decode_generic(kind: Any, origin: Any, data: object, where: str) -> object:
+    arguments = typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return _decode_optional(kind, data, where)
-    if origin is tuple:
-        item = typing.get_args(kind)[0]
-        return tuple(_decode(item, x, f"{where}[{i}]") for i, x in enumerate(_list(data, where)))
-    if origin is not None and issubclass_safe(origin, Mapping):
-        item = typing.get_args(kind)[1]
-        return {k: _decode(item, v, f"{where}.{k}") for k, v in _mapping(data, where).items()}
     if origin is typing.Literal:
-        return _one_of(typing.get_args(kind), data, where)
-    return _decode_scalar(kind, data, where)
+        return _one_of(arguments, data, where)
+    if origin is tuple:
+        return _decode_tuple(arguments, _list(data, where), where)
+    if origin is Mapping:
+        pairs = _mapping(data, where).items()
+        return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in pairs}
+    raise TypeError(f"{kind} is not a type of the wire")
 
 
-def issubclass_safe(kind: object, parent: type) -> bool:
-    """`issubclass` that answers False for what is not a class."""
-    return isinstance(kind, type) and issubclass(kind, parent)
+def _decode_tuple(arguments: tuple[Any, ...], items: list[object], where: str) -> object:
+    if arguments[1:] == (...,):
+        arguments = (arguments[0],) * len(items)
+    if len(items) != len(arguments):
+        raise WireError(f"{where}: expected {len(arguments)} items, got {len(items)}")
+    return tuple(
+        _decode(kind, item, f"{where}[{i}]")
+        for i, (kind, item) in enumerate(zip(arguments, items, strict=True))
+    )
 
 
 def _decode_dataclass(cls: type, data: object, where: str) -> object:
@@ -102,8 +112,9 @@ def _decode_optional(kind: Any, data: object, where: str) -> object:
 
 
 def _decode_scalar(kind: Any, data: object, where: str) -> object:
-    if issubclass_safe(kind, StrEnum):
-        return kind(_one_of(tuple(member.value for member in kind), data, where))
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        members = {member.value: member for member in kind}
+        return members[str(_one_of(tuple(members), data, where))]
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
         if not math.isfinite(data):
             raise WireError(f"{where}: {data!r} is not a number")

@@ -69,7 +69,9 @@ def run(
             kill_group(process.pid)
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise TimedOut(f"`{' '.join(command)}` did not end within {timeout_s:g} s") from None
+                raise TimedOut(
+                    f"`{' '.join(command)}` did not end within {timeout_s:g} s"
+                ) from None
             raise
     return Result(command, process.returncode, stdout, stderr)
 

@@ -65,7 +65,7 @@ def read_secret(path: Path) -> str:
 
 
 def tail(path: Path, lines: int, *, most_bytes: int = 64 * 1024) -> tuple[str, ...]:
-    """The last `lines` lines of a log, reading at most `most_bytes`; () if there is no such file."""
+    """The last `lines` lines of a log, reading at most `most_bytes`; () if there is no file."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)

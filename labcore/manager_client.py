@@ -50,7 +50,7 @@ class ManagerClient:
     def labs(self) -> tuple[Lab, ...]:
         """All labs of this user."""
         answer = self.request("GET", "/labs")
-        return decode(tuple[Lab, ...], answer["labs"])  # type: ignore[arg-type,index]
+        return decode(tuple[Lab, ...], answer["labs"])  # type: ignore[index]
 
     def put_lab(self, lab: str, spec: Mapping[str, object]) -> int:
         """Wish for a lab; the number of the run, whose end is a `lab` event with that `run`."""
@@ -100,7 +100,7 @@ class ManagerClient:
         query = {"after": after, "wait_s": wait_s, "limit": limit, **({"lab": lab} if lab else {})}
         path = f"/events?{urllib.parse.urlencode(query)}"
         answer = self.request("GET", path, timeout_s=self._timeout_s + wait_s)
-        return decode(tuple[Event, ...], answer["events"])  # type: ignore[arg-type,index]
+        return decode(tuple[Event, ...], answer["events"])  # type: ignore[index]
 
     def post_event(self, event: Event) -> None:
         """Add an event to the lab's history."""

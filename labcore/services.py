@@ -127,7 +127,7 @@ class Runtime:
 
 
 def make_unit(service: Service, node: NodeConfig, runtime: Runtime) -> Unit:
-    """Fill in a service's placeholders for one node. Pure; raises UsageProblem on an unknown one."""
+    """Fill in a service's placeholders for one node. Pure; unknown ones stay as they are."""
     directory = f"{node.directory}/{service.name}"
     address = node.listen.get(service.name, "")
     host, _, port = address.rpartition(":")

@@ -13,7 +13,7 @@ from labcore.errors import LabError, TimedOut
 T = TypeVar("T")
 
 
-class NotYet(Exception):  # noqa: N818 - a state, not an error: it never leaves this module
+class NotYet(Exception):
     """Raised by a probe: not there yet. Its text becomes the evidence when the wait times out."""
 
 
@@ -25,11 +25,10 @@ def wait_until(
     clock: Clock,
     hint: str = "",
     interval_s: float = 0.05,
-    longest_interval_s: float = 1.0,
 ) -> T:
     """Call `probe` until it returns instead of raising NotYet; give back what it returned.
 
-    The pause between two calls grows by half from `interval_s` to `longest_interval_s`. A LabError
+    The pause between two calls grows by half, from `interval_s` to 20 times that. A LabError
     from the probe ends the wait at once (something is known to be wrong). Raises TimedOut with the
     last evidence after `limit_s` seconds on `clock`; the probe is called at least once.
     """
@@ -39,7 +38,7 @@ def wait_until(
         return clock.monotonic() - started >= limit_s
 
     def pause(state: tenacity.RetryCallState) -> float:
-        grown = min(interval_s * 1.5 ** (state.attempt_number - 1), longest_interval_s)
+        grown = interval_s * min(1.5 ** (state.attempt_number - 1), 20.0)
         return max(0.0, min(grown, started + limit_s - clock.monotonic()))
 
     retrying = tenacity.Retrying(

@@ -1,4 +1,4 @@
-"""What a policy is given and what it answers. All values are frozen; times are monotonic seconds."""
+"""What a policy is given and what it answers: frozen values, times in monotonic seconds."""
 
 from __future__ import annotations
 

@@ -154,6 +154,4 @@ class Lab:
 
     def members(self, group: str) -> tuple[Server, ...]:
         """The servers of a group, by index."""
-        return tuple(
-            sorted((s for s in self.servers if s.group == group), key=lambda s: s.index)
-        )
+        return tuple(sorted((s for s in self.servers if s.group == group), key=lambda s: s.index))
