@@ -1,8 +1,8 @@
 """The strict JSON codec of the wire types: frozen dataclasses in, plain JSON values out.
 
 Supported field types: str, int, float, bool, None, StrEnum, Literal, dataclasses, `X | None`,
-`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]` and `object` (any JSON value). Everything else is refused when
-it is met. `int` is accepted where `float` stands; NaN and infinities never pass.
+`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]` and `object` (any JSON value). Everything else is
+refused when it is met. `int` is accepted where `float` stands; NaN and infinities never pass.
 """
 
 from __future__ import annotations

@@ -100,21 +100,14 @@ class Guard:
 def _refuse(error: LabError, start: Callable[..., Any]) -> Iterable[bytes]:
     body = json.dumps(error.to_wire()).encode()
     status = f"{error.http_status} {_REASONS.get(error.http_status, 'Refused')}"
-    start(
-        status,
-        [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-        ],
-    )
+    start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """`"127.0.0.1:5001"` as host and port; raises UsageProblem."""
+    """`"127.0.0.1:5001"` as host and port (0: any free one); raises UsageProblem."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdigit() or int(port) > 65535:
         raise UsageProblem(f"{address!r} is not address:port")
     return host, int(port)
 

@@ -1,0 +1,78 @@
+"""Waits end by their condition, by a known failure, or by their limit, on the given clock."""
+
+import pytest
+
+from labcore.clock import FakeClock
+from labcore.errors import Conflict, DriverFailed, TimedOut
+from labcore.waiting import NotYet, retry_call, wait_until
+
+
+def test_returns_what_the_probe_returns_once_it_is_there():
+    clock = FakeClock()
+    began = clock.monotonic()
+
+    def probe():
+        if clock.monotonic() - began < 3:
+            raise NotYet("port closed")
+        return "banner"
+
+    assert wait_until(probe, name="ssh of agent-1", limit_s=10, clock=clock) == "banner"
+    assert 3 <= clock.monotonic() - began < 4.5
+
+
+def test_times_out_with_name_limit_hint_and_last_evidence():
+    clock = FakeClock()
+    began = clock.monotonic()
+
+    def probe():
+        raise NotYet(f"refused at {clock.monotonic() - began:.0f} s")
+
+    with pytest.raises(TimedOut) as caught:
+        wait_until(probe, name="ssh of agent-1", limit_s=5, clock=clock, hint="see the console")
+    assert caught.value.message == "ssh of agent-1: not within 5 s; last seen: refused at 5 s"
+    assert caught.value.hint == "see the console"
+    assert clock.monotonic() - began == pytest.approx(5)
+
+
+def test_a_known_failure_ends_the_wait_at_once():
+    clock = FakeClock()
+
+    def probe():
+        raise DriverFailed("the VM died")
+
+    with pytest.raises(DriverFailed, match="the VM died"):
+        wait_until(probe, name="boot", limit_s=60, clock=clock)
+    assert clock.monotonic() == FakeClock().monotonic()
+
+
+def test_the_probe_is_called_once_even_without_time():
+    assert wait_until(lambda: 1, name="x", limit_s=0, clock=FakeClock()) == 1
+
+
+def test_retry_repeats_only_what_passes_by_itself():
+    calls = []
+
+    def locked():
+        calls.append(1)
+        if len(calls) < 3:
+            raise Conflict("session lock")
+        return "done"
+
+    def is_lock(error):
+        return "lock" in error.message
+
+    assert retry_call(locked, retry_on=is_lock, attempts=5, clock=FakeClock()) == "done"
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(("text", "tries"), [("session lock", 4), ("no such VM", 1)])
+def test_retry_gives_the_last_error_back(text, tries):
+    calls = []
+
+    def failing():
+        calls.append(1)
+        raise Conflict(text)
+
+    with pytest.raises(Conflict, match=text):
+        retry_call(failing, retry_on=lambda e: "lock" in e.message, attempts=4, clock=FakeClock())
+    assert len(calls) == tries
