@@ -1,0 +1,1 @@
+"""The load generator: an open model, every request accounted for."""
