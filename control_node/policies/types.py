@@ -1,9 +1,10 @@
-"""What a policy is given and what it answers: frozen values, times in monotonic seconds."""
+"""What a policy is given and what it answers: frozen values; times are monotonic seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from labcore.wire.scaler import Action, NodeSample
 
@@ -17,6 +18,7 @@ class Observation:
     booting: int = 0  # wanted on, not serving yet
     draining: int = 0
     unknown: int = 0  # the driver does not know: counts to the maximum, never to capacity
+    at: datetime | None = None  # the time of day, aware; only policy `schedule` needs it
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,17 @@ class Point:
     at: float
     averages: Mapping[str, float]  # metric name ("cpu_percent", ...) -> mean
     serving: int
-    answered: int
+    answered: int  # nodes of which no metric is missing
     in_flight: int
+    desired: int  # the count that was wished for after it
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The count a rule asked for before vetoes and limits."""
+
+    at: float
+    count: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,9 @@ class History:
     points: tuple[Point, ...] = ()  # oldest first, bounded
     last_out_at: float | None = None
     last_in_at: float | None = None
-    wishes: tuple[tuple[float, int], ...] = ()  # (when, count wanted before limits), bounded
+    wishes: tuple[Wish, ...] = ()  # oldest first, bounded
+    last_active: Point | None = None  # the last one with any CPU use: what silence is held against
+    before_out: Point | None = None  # what the last step out should relieve, until it did
 
 
 @dataclass(frozen=True)
@@ -56,4 +69,4 @@ class Verdict:
     wish: int | None = None  # the count the rule asked for before vetoes and limits
 
 
-__all__ = ["Action", "History", "Observation", "Point", "Verdict"]
+__all__ = ["Action", "History", "NodeSample", "Observation", "Point", "Verdict", "Wish"]
