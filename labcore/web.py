@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labcore.errors import Forbidden, LabError, Unauthorized, UsageProblem
+from labcore.errors import Forbidden, LabError, NotFound, Unauthorized, UsageProblem
 
 MOST_BODY_BYTES = 64 * 1024
 PRINCIPAL = "labctl.principal"  # the WSGI environ key that holds whose token came with a request
@@ -102,6 +102,25 @@ def _refuse(error: LabError, start: Callable[..., Any]) -> Iterable[bytes]:
     status = f"{error.http_status} {_REASONS.get(error.http_status, 'Refused')}"
     start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def answer_errors_as_json(app: Any) -> None:
+    """Make a Flask app answer every error with our body: LabErrors, its own 404, 405 and 500.
+
+    Unexpected exceptions are logged by Flask, and answered without their text.
+    """
+    from werkzeug.exceptions import HTTPException
+
+    def known(error: LabError) -> tuple[dict[str, object], int]:
+        return error.to_wire(), error.http_status
+
+    def http(error: HTTPException) -> tuple[dict[str, object], int]:
+        status = error.code or 500
+        kind = NotFound if status == 404 else UsageProblem if status < 500 else LabError
+        return kind(error.description or error.name).to_wire(), status
+
+    app.register_error_handler(LabError, known)
+    app.register_error_handler(HTTPException, http)
 
 
 def split_address(address: str) -> tuple[str, int]:
