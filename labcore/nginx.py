@@ -14,7 +14,7 @@ Version = tuple[int, int, int]
 # From here on a reload closes no connection that a client may just be writing to:
 # `keepalive_min_timeout`, nginx CHANGES, 05 Feb 2025.
 KEEPALIVE_MIN_TIMEOUT: Version = (1, 27, 4)
-OLDEST: Version = (1, 18, 0)  # every directive of ours is older
+OLDEST: Version = (1, 19, 5)  # has the option -e; every directive of ours is older
 _VERSION = re.compile(r"\bnginx/(\d+)\.(\d+)\.(\d+)")
 
 
