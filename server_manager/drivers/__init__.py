@@ -1,0 +1,1 @@
+"""The back ends: `base` says what each promises, `registry` lists them."""

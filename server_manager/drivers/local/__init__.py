@@ -1,0 +1,1 @@
+"""Servers as processes on this machine: a folder and one supervisor each."""

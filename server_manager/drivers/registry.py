@@ -1,0 +1,48 @@
+"""The one list of drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from labcore.clock import Clock
+from labcore.errors import UsageProblem
+from server_manager.drivers.base import Driver, ServerRef
+
+
+@dataclass(frozen=True)
+class DriverContext:
+    """What drivers are made with: they read no environment and choose no paths."""
+
+    clock: Clock
+    node_directory: Callable[[ServerRef], Path]  # absolute; where files of a server belong
+    search_path: str  # as in PATH: where programs are looked for, and what services get
+
+
+# Each imports its driver when it is asked for: nobody pays for the libraries of the others.
+def _local(context: DriverContext) -> Driver:
+    from server_manager.drivers.local.driver import LocalDriver
+
+    return LocalDriver(context.node_directory, clock=context.clock, search_path=context.search_path)
+
+
+def _fake(context: DriverContext) -> Driver:
+    from server_manager.drivers.fake import FakeDriver
+
+    return FakeDriver(context.clock)
+
+
+_MAKERS: Mapping[str, Callable[[DriverContext], Driver]] = {"local": _local, "fake": _fake}
+
+
+def names() -> tuple[str, ...]:
+    """The known drivers."""
+    return tuple(_MAKERS)
+
+
+def make_driver(name: str, context: DriverContext) -> Driver:
+    """A new driver of that name; raises UsageProblem with the known ones."""
+    if name not in _MAKERS:
+        raise UsageProblem(f"unknown driver {name!r}", f"known: {', '.join(_MAKERS)}")
+    return _MAKERS[name](context)
