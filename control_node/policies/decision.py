@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from control_node.policies import guards, manual, threshold
+from control_node.policies import guards, manual, schedule, target, threshold
 from control_node.policies.situation import (
     CPU,
     MEMORY,
@@ -54,6 +54,13 @@ POLICIES: Mapping[str, Policy] = {
         "threshold, by memory alone",
         cools_down=True,
     ),
+    "target": Policy(
+        target.propose,
+        target.check,
+        "as many nodes as bring CPU to a target, inwards after a while (Kubernetes HPA)",
+        window_s=target.window_s,
+    ),
+    "schedule": Policy(schedule.propose, schedule.check, "a timetable"),
     "manual": Policy(manual.propose, manual.check, "only people change the count"),
 }
 
@@ -158,7 +165,8 @@ def _verdict(seen: Situation, proposal: Proposal, count: int, vetoes: tuple[str,
         # Of the direction that is wished for; of the first one that opens when none is.
         "cooldown_remaining_s": _pick(proposal.count - desired, out_s, in_s),
     }
-    return Verdict(action, count, proposal.reasons, vetoes, inputs, proposal.count)
+    wish = proposal.count if proposal.wish is None else proposal.wish
+    return Verdict(action, count, proposal.reasons, vetoes, inputs, wish)
 
 
 def _pick(direction: int, out_s: float, in_s: float) -> float:

@@ -83,6 +83,15 @@ def _suspicion(seen: Situation) -> str | None:
     return None
 
 
+def memory_after(seen: Situation, count: int) -> tuple[str, ...]:
+    """Why `count` nodes may have too little memory, for rules that look at CPU: as if it were all
+    load, which overstates it, since what a node needs to run at all stays where it is."""
+    memory, bound = seen.demand(MEMORY), seen.scaling.out_above.get(MEMORY)
+    if memory is None or bound is None or count < 1 or memory / count <= bound:
+        return ()
+    return (f"with {nodes(count)}, memory could reach {percent(min(100.0, memory / count))}",)
+
+
 def _names(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:NAMES])
     return shown if len(names) <= NAMES else f"{shown} and {len(names) - NAMES} more"

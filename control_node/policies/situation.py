@@ -42,11 +42,15 @@ class Situation:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a rule wants before anybody objects. `vetoes` are its own (not yet, not now)."""
+    """What a rule wants before anybody objects. `vetoes` are its own (not yet, not now).
+
+    `wish` is what its formula alone gave, where the rule itself is slower than that.
+    """
 
     count: int
     reasons: tuple[str, ...]
     vetoes: tuple[str, ...] = ()
+    wish: int | None = None
 
 
 Rule = Callable[[Situation], Proposal]
