@@ -1,0 +1,1 @@
+"""The demo application of an agent node: `python -m agent.app --config node.json`."""
