@@ -64,7 +64,7 @@ outers = st.builds(
 
 def wire_values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Values of a wire type: small, but every field varies."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{name: wire_values(hint) for name, hint in hints.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
