@@ -115,6 +115,7 @@ class Recorder:
             started_at=started_at,
             seconds=round(self._last_end_s, 3),
             sent=total.sent,
+            answered=total.ok + total.rejected,
             ok=total.ok,
             rejected=total.rejected,
             failed=total.failed,

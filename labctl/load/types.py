@@ -50,7 +50,7 @@ class Second:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every request: sent = ok + rejected + failed."""
+    """What became of every request: sent = answered + failed, answered = ok + rejected."""
 
     url: str
     method: str
@@ -58,6 +58,7 @@ class LoadReport:
     started_at: str  # RFC 3339 UTC
     seconds: float  # from the first intended moment to the last answer
     sent: int
+    answered: int
     ok: int  # status below 400
     rejected: int  # status 4xx: the server worked, it did not like the request
     failed: int  # status 5xx, or no whole answer

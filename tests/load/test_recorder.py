@@ -27,7 +27,8 @@ def test_every_request_is_in_exactly_one_column(run):
         books.ended(due_s, due_s + took_s, outcome)
     report = books.report("2026-01-01T00:00:00Z", stopped=False)
     assert books.in_flight == 0
-    assert report.sent == len(run) == report.ok + report.rejected + report.failed
+    assert report.sent == len(run) == report.answered + report.failed
+    assert report.answered == report.ok + report.rejected
     assert report.failed == sum(report.failures.values())
     assert sum(report.statuses.values()) == sum(1 for *_, o in run if o.status is not None)
     assert [row.at_s for row in report.series] == list(range(len(report.series)))
