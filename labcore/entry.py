@@ -29,7 +29,7 @@ def run(name: str, program: Callable[[NodeConfig], None], argv: Sequence[str] | 
     code, so a config that cannot be used is 2. An OSError (the address is taken, a folder is
     missing) is 1.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s")
     logging.getLogger("waitress").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(prog=name)
     parser.add_argument("--config", required=True, type=Path, help="the node config file")
@@ -41,7 +41,7 @@ def run(name: str, program: Callable[[NodeConfig], None], argv: Sequence[str] | 
         log.error("%s: %s%s", name, error.message, "\n".join((hint, *error.details)))
         return error.exit_code
     except OSError as error:
-        log.error("%s: %s", name, error)
+        log.error("%s", error)
         return 1
     return 0
 
@@ -74,7 +74,7 @@ def secret(config: NodeConfig, name: str) -> str:
         raise UsageProblem(f"node {config.node} has no secret {name!r}")
     try:
         content = files.read_secret(Path(path))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UsageProblem(f"secret {name!r}: {error}") from error
     if not content:
         raise UsageProblem(f"secret {name!r}: {path} is empty")
@@ -84,9 +84,10 @@ def secret(config: NodeConfig, name: str) -> str:
 def serve(server: Any, *, grace_s: float, clock: Clock) -> None:
     """Run a server of `labcore.web.make_server` until SIGTERM or SIGINT, then end it in order.
 
-    What the kernel has already accepted for us is taken, nothing else; requests being read, queued,
-    worked on or answered are finished, each answer saying `Connection: close`; idle connections
-    are closed. After `grace_s` seconds the rest is cut off, with a warning. Main thread only.
+    Says in the log where it listens; from then on a signal ends it in order: what the kernel has
+    already accepted for us is taken, and no more; requests being read, queued, worked on or
+    answered are finished, each answer saying `Connection: close`; idle connections are closed.
+    After `grace_s` seconds the rest is cut off, with a warning. Main thread only.
 
     waitress's own `run` cannot do this: its `shutdown` stops the loop that sends the answers.
     """
@@ -98,6 +99,7 @@ def serve(server: Any, *, grace_s: float, clock: Clock) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told)
+    log.info("listening on %s:%s", server.effective_host, server.effective_port)
     while not stop.is_set():
         _turn(server, 1.0)
     _stop_listening(server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from agent.app.demo import GAUGES_PATH, HEALTH_PATH, MOST_BODY_BYTES, make_app
@@ -24,9 +23,6 @@ def main(config: NodeConfig) -> None:
     app = make_app(config, clock, lambda: {"in_flight": traffic.in_flight()})
     server = make_server(app, address, threads=THREADS, most_body_bytes=MOST_BODY_BYTES)
     traffic.watch(server)
-    logging.getLogger(__name__).info(
-        "agent.app: %s of %s listens on %s", config.node, config.lab, address
-    )
     serve(server, grace_s=GRACE_S, clock=clock)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -54,9 +53,6 @@ def main(config: NodeConfig) -> None:
     threading.Thread(
         target=sampler.run, args=(lambda: gauges.refresh(GAUGES_S),), name="sampler", daemon=True
     ).start()
-    logging.getLogger(__name__).info(
-        "agent.metrics: %s of %s listens on %s", config.node, config.lab, address
-    )
     serve(server, grace_s=GRACE_S, clock=clock)
 
 

@@ -44,9 +44,7 @@ class DrainState:
         try:
             saved = files.read_json(self._path)
         except ValueError as error:
-            log.warning(
-                "agent.metrics: %s is not ours, so the node is active: %s", self._path, error
-            )
+            log.warning("%s is not ours, so the node is active: %s", self._path, error)
             return False
         if not isinstance(saved, Mapping) or saved.get("draining") is not True:
             return False

@@ -70,7 +70,7 @@ class Sampler:
             reading = self._meter.read()
         except (psutil.Error, OSError) as error:
             if not self._failing:
-                log.warning("agent.metrics: no samples: %s", error)
+                log.warning("no samples: %s", error)
             self._failing = True
             return
         self._failing = False
