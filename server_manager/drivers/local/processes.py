@@ -2,8 +2,8 @@
 
 Two marks, either is enough. The environment of every process of a server holds the server's id
 (`plan.MARK`). nginx writes its title over its environment, so a process also counts that is in the
-session of the server's supervisor *and* works below the server's folder: a session number is not
-given away while a member lives, and nobody's shell is in that session.
+session of the server's supervisor *and* works below the server's folder: no pid is given again
+while the session of that number has a member, and nobody's shell is in that session.
 """
 
 from __future__ import annotations
@@ -61,11 +61,13 @@ def is_frozen(process: psutil.Process) -> bool:
 
 def members(marks: Marks) -> list[psutil.Process]:
     """Every living process of a server; never our own."""
+    session = None if _leads_anothers_session(marks) else marks.session
     found = []
     for pid in psutil.pids():
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
-            if pid != os.getpid() and _is_marked(process, marks) and _lives(process):
+            marked = _has_mark(process, marks) or _is_in_session(process, session, marks.folder)
+            if pid != os.getpid() and marked and _lives(process):
                 found.append(process)
     return found
 
@@ -75,13 +77,14 @@ def kill(marks: Marks, clock: Clock) -> None:
 
     Raises TimedOut if one is left after `KILL_LIMIT_S` seconds.
     """
-    first = supervisor(marks)
-    if first is not None:  # before it starts anything again
-        _signal(first, signal.SIGKILL)
+    last = supervisor(marks)
+    if last is not None:
+        # It must neither start anything again nor, by its own death, tell its children to end.
+        _signal(last, signal.SIGSTOP)
 
     def none_left() -> None:
         left = members(marks)
-        for process in left:
+        for process in sorted(left, key=lambda process: process == last):
             _signal(process, signal.SIGKILL)
         if left:
             raise NotYet(_listed(left))
@@ -131,17 +134,33 @@ def thaw(marks: Marks) -> None:
         _signal(last, signal.SIGCONT)
 
 
-def _is_marked(process: psutil.Process, marks: Marks) -> bool:
-    with contextlib.suppress(psutil.Error, OSError):
-        if process.environ().get(MARK) == marks.server_id:
-            return True
-    with contextlib.suppress(psutil.Error, OSError):
+def _has_mark(process: psutil.Process, marks: Marks) -> bool:
+    try:
+        return bool(process.environ().get(MARK) == marks.server_id)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _is_in_session(process: psutil.Process, session: int | None, folder: Path) -> bool:
+    try:
         return (
-            marks.session is not None
-            and os.getsid(process.pid) == marks.session
-            and Path(process.cwd()).is_relative_to(marks.folder)
+            session is not None
+            and os.getsid(process.pid) == session
+            and Path(process.cwd()).is_relative_to(folder)
         )
-    return False
+    except (psutil.Error, OSError):
+        return False
+
+
+def _leads_anothers_session(marks: Marks) -> bool:
+    """Whether the pid of our dead supervisor was given to a process that is not ours."""
+    if marks.session is None:
+        return False
+    try:
+        leader = psutil.Process(marks.session)
+        return _lives(leader) and not _has_mark(leader, marks)
+    except psutil.Error:
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -1,0 +1,22 @@
+"""The list of drivers."""
+
+from pathlib import Path
+
+import pytest
+
+from labcore.clock import FakeClock
+from labcore.errors import UsageProblem
+from server_manager.drivers import registry
+
+CONTEXT = registry.DriverContext(FakeClock(), lambda ref: Path("/nowhere") / ref.name, "/bin")
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_each_is_made_by_its_name(name):
+    assert registry.make_driver(name, CONTEXT).name == name
+
+
+def test_an_unknown_one_names_the_known():
+    with pytest.raises(UsageProblem, match="'vmware'") as refusal:
+        registry.make_driver("vmware", CONTEXT)
+    assert refusal.value.hint == "known: local, fake"
