@@ -150,6 +150,6 @@ def make_server(app: WsgiApp, address: str, *, threads: int = 8, most_body_bytes
         connection_limit=2000,
         channel_timeout=120,
         asyncore_use_poll=True,
-        max_request_body_size=most_body_bytes,
+        max_request_body_size=most_body_bytes + 1,  # the first size that waitress refuses
         clear_untrusted_proxy_headers=True,
     )
