@@ -38,7 +38,8 @@ def wait_until(
         return clock.monotonic() - started >= limit_s
 
     def pause(state: tenacity.RetryCallState) -> float:
-        grown = interval_s * min(1.5 ** (state.attempt_number - 1), 20.0)
+        # The exponent is bounded too: 1.5 ** 1751 is more than a float holds.
+        grown = interval_s * min(1.5 ** min(state.attempt_number - 1, 8), 20.0)
         return max(0.0, min(grown, started + limit_s - clock.monotonic()))
 
     retrying = tenacity.Retrying(

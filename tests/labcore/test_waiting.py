@@ -34,6 +34,16 @@ def test_times_out_with_name_limit_hint_and_last_evidence():
     assert clock.monotonic() - began == pytest.approx(5)
 
 
+def test_a_wait_may_take_thousands_of_attempts():
+    clock = FakeClock()
+
+    def probe():
+        raise NotYet
+
+    with pytest.raises(TimedOut):
+        wait_until(probe, name="the end", limit_s=1000.0, clock=clock, interval_s=0.01)
+
+
 def test_a_known_failure_ends_the_wait_at_once():
     clock = FakeClock()
 

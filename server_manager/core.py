@@ -1,0 +1,115 @@
+"""What every use case works with, made once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from labcore.clock import Clock
+from labcore.errors import UsageProblem
+from labcore.services import Service
+from labcore.wire.node import SCALER_TOKEN
+from server_manager.database import Database
+from server_manager.drivers.base import Driver, ServerSpec
+from server_manager.events import EventLog
+from server_manager.executors import Executor
+from server_manager.journal import Journal
+from server_manager.paths import StatePaths
+from server_manager.ports import Ports
+from server_manager.probes import Prober
+from server_manager.registry import LabRecord, Labs, ServerRecord, Servers, Settings
+from server_manager.secrets import Secrets
+
+
+class Drivers:
+    """The drivers of this process, each made when it is first asked for."""
+
+    def __init__(self, known: tuple[str, ...], make: Callable[[str], Driver]) -> None:
+        self.names = known
+        self._make = make
+        self._made: dict[str, Driver] = {}
+
+    def get(self, name: str) -> Driver:
+        """The driver of that name; raises UsageProblem with the known ones."""
+        if name not in self.names:
+            raise UsageProblem(f"unknown driver {name!r}", f"known: {', '.join(self.names)}")
+        if name not in self._made:
+            self._made.setdefault(name, self._make(name))
+        return self._made[name]
+
+
+@dataclass(frozen=True)
+class Core:
+    """The parts; none of them knows another."""
+
+    paths: StatePaths
+    database: Database
+    labs: Labs
+    servers: Servers
+    settings: Settings
+    events: EventLog
+    journal: Journal
+    ports: Ports
+    secrets: Secrets
+    drivers: Drivers
+    prober: Prober
+    clock: Clock
+    executor: Executor
+
+    def driver(self, lab: LabRecord) -> Driver:
+        """The driver that makes the servers of a lab."""
+        return self.drivers.get(lab.spec.driver)
+
+    def services(self, lab: LabRecord, server: ServerRecord) -> tuple[Service, ...]:
+        """What runs on a server."""
+        return lab.spec.services[server.group]
+
+    def server_spec(self, lab: LabRecord, server: ServerRecord) -> ServerSpec:
+        """What the driver is asked to make; the same each time, as leases and tokens stay."""
+        group = lab.spec.group(server.group)
+        services = self.services(lab, server)
+        wanted = sorted({name for service in services for name in service.secrets})
+        secrets = {name: self.secrets.one(lab.name, name) for name in wanted}
+        return ServerSpec(
+            ref=server.ref,
+            group=group.name,
+            role=group.role,
+            region=group.region,
+            cpus=group.cpus,
+            memory_mib=group.memory_mib,
+            services=services,
+            forwards=self.ports.forwards(lab.name, server.name, services),
+            secrets=secrets,
+            manager_port=self.settings.manager_port if SCALER_TOKEN in secrets else None,
+        )
+
+
+def make_core(
+    paths: StatePaths,
+    drivers: Drivers,
+    prober: Prober,
+    clock: Clock,
+    executor: Executor,
+    make_ports: Callable[[Database], Ports] = Ports,
+) -> Core:
+    """Open the state directory, making it if need be, and put the parts together."""
+    paths.make()
+    database = Database(paths.database)
+    core = Core(
+        paths=paths,
+        database=database,
+        labs=Labs(database),
+        servers=Servers(database),
+        settings=Settings(database),
+        events=EventLog(database, clock),
+        journal=Journal(database, clock),
+        ports=make_ports(database),
+        secrets=Secrets(paths),
+        drivers=drivers,
+        prober=prober,
+        clock=clock,
+        executor=executor,
+    )
+    for lab in core.labs.all():
+        core.secrets.of(lab.name)
+    return core

@@ -1,0 +1,189 @@
+"""One server at a time: each operation is journalled, then a driver is called.
+
+Operations on the same server follow one another, those on different servers run side by side. All
+are idempotent: what the driver reports decides what is left to do, so a second call, or one after
+a crash, finishes the job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from labcore.errors import Conflict, DriverFailed, LabError
+from labcore.waiting import NotYet, wait_until
+from labcore.wire.event import EventKind
+from labcore.wire.lab import Desired, PowerState
+from server_manager.core import Core
+from server_manager.drivers.base import Driver, DriverServer, Pausing
+from server_manager.journal import Operation
+from server_manager.registry import LabRecord, ServerRecord
+
+STOPPING_LIMIT_S = 90.0
+OFF = (PowerState.STOPPED, PowerState.ABSENT)
+Observer = Callable[[str, str, float], None]  # operation, outcome, seconds
+_log = logging.getLogger(__name__)
+
+
+def ask(driver: Driver, server: ServerRecord) -> DriverServer:
+    """What a driver says of a server; UNKNOWN, with why, whenever it fails to say."""
+    try:
+        return driver.get(server.ref)
+    except LabError as error:
+        return DriverServer(server.ref, PowerState.UNKNOWN, problem=error.message)
+
+
+class Operations:
+    """The only caller of drivers that changes anything."""
+
+    def __init__(self, core: Core, observer: Observer = lambda *_: None) -> None:
+        self._core = core
+        self._observer = observer
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._current: dict[str, str] = {}
+
+    def current(self, server: ServerRecord) -> str | None:
+        """What is being done to a server now."""
+        return self._current.get(server.id)
+
+    def ensure_on(
+        self,
+        lab: LabRecord,
+        server: ServerRecord,
+        *,
+        created: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Create it if it is absent, make it again if it is broken, start it if it is off.
+
+        Returns when it was told to boot. `created` is called when it exists. Raises Conflict when
+        its lab should no longer be up, DriverFailed when its state is not known.
+        """
+        driver = self._core.driver(lab)
+        with self._only(server):
+            self._check_wished(lab)
+            state = self._settled(driver, server)
+            if state is PowerState.ERROR:
+                self._do(server, "destroy", lambda: driver.destroy(server.ref))
+                state = PowerState.ABSENT
+            if state is PowerState.ABSENT:
+                spec = self._core.server_spec(lab, server)
+                self._do(server, "create", lambda: driver.create(spec))
+            created()
+            if state not in (PowerState.RUNNING, PowerState.STARTING):
+                self._do(server, "start", lambda: driver.start(server.ref))
+
+    def power_off(self, lab: LabRecord, server: ServerRecord, *, force: bool = False) -> None:
+        """Turn it off and wait until it is; nothing happens if it is off or absent."""
+        driver = self._core.driver(lab)
+        with self._only(server):
+            if ask(driver, server).state in OFF:
+                return
+            operation: Operation = "kill" if force else "stop"
+            self._do(server, operation, lambda: driver.stop(server.ref, force=force))
+            self._settled(driver, server)
+
+    def destroy(self, lab: LabRecord, server: ServerRecord) -> None:
+        """Remove it with all that it kept. Raises DriverFailed when its state is not known."""
+        driver = self._core.driver(lab)
+        with self._only(server):
+            self._known(driver, server)
+            self._do(server, "destroy", lambda: driver.destroy(server.ref))
+
+    def pause(self, lab: LabRecord, server: ServerRecord) -> None:
+        """Freeze it. Raises Conflict where the driver cannot, or the server is off."""
+        driver = self._pausing(lab)
+        with self._only(server):
+            self._do(server, "pause", lambda: driver.pause(server.ref))
+
+    def resume(self, lab: LabRecord, server: ServerRecord) -> None:
+        """Let it go on where it was frozen."""
+        driver = self._pausing(lab)
+        with self._only(server):
+            self._do(server, "resume", lambda: driver.resume(server.ref))
+
+    def _pausing(self, lab: LabRecord) -> Pausing:
+        driver = self._core.driver(lab)
+        if not driver.capabilities().pause:
+            raise Conflict(f"driver {lab.spec.driver!r} cannot pause servers")
+        return driver  # type: ignore[return-value]  # what the capability promises
+
+    @contextlib.contextmanager
+    def _only(self, server: ServerRecord) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks[server.id]
+        with lock:
+            yield
+
+    def _check_wished(self, lab: LabRecord) -> None:
+        """Asked again under the server's lock: a wish to destroy may have come since."""
+        if self._core.labs.get(lab.name).desired is not Desired.UP:
+            raise Conflict(f"lab {lab.name!r} is not to be up", f"labctl up --lab {lab.name}")
+
+    def _settled(self, driver: Driver, server: ServerRecord) -> PowerState:
+        """Its state once it is not on its way down any more."""
+
+        def probe() -> PowerState:
+            state = self._known(driver, server)
+            if state is PowerState.STOPPING:
+                raise NotYet("it is still stopping")
+            return state
+
+        return wait_until(
+            probe,
+            name=f"{server.lab}/{server.name} to stop",
+            limit_s=STOPPING_LIMIT_S,
+            clock=self._core.clock,
+            hint=f"labctl kill {server.name} --lab {server.lab}",
+        )
+
+    def _known(self, driver: Driver, server: ServerRecord) -> PowerState:
+        found = ask(driver, server)
+        if found.state in (PowerState.UNKNOWN, PowerState.LOST):
+            why = found.problem or "no reason given"
+            raise DriverFailed(
+                f"{server.lab}/{server.name} is {found.state}: {why}",
+                "nothing was changed; look at labctl doctor, then try again",
+            )
+        return found.state
+
+    def _do(self, server: ServerRecord, operation: Operation, call: Callable[[], None]) -> None:
+        core = self._core
+        seq = core.journal.begin(server.lab, server.name, operation)
+        self._tell(server, operation, "begun")
+        self._current[server.id] = operation
+        began = core.clock.monotonic()
+        problem: LabError | None = None
+        try:
+            call()
+        except LabError as error:
+            problem = error
+        except Exception as error:
+            _log.exception("driver: %s of %s/%s", operation, server.lab, server.name)
+            problem = DriverFailed(f"{operation}: {type(error).__name__}: {error}", "see the log")
+        finally:
+            self._current.pop(server.id, None)
+        outcome = "failed" if problem else "done"
+        message = problem.message if problem else None
+        with core.database.transaction():
+            core.journal.end(seq, message)
+            core.servers.set_problem(server, message)
+            self._tell(server, operation, outcome, message)
+        self._observer(operation, outcome, core.clock.monotonic() - began)
+        if problem:
+            raise problem
+
+    def _tell(
+        self, server: ServerRecord, operation: str, outcome: str, problem: str | None = None
+    ) -> None:
+        text = f"{server.name}: {operation} {outcome}" + (f": {problem}" if problem else "")
+        self._core.events.publish(
+            server.lab,
+            EventKind.SERVER,
+            text,
+            node=server.name,
+            data={"operation": operation, "outcome": outcome},
+        )

@@ -1,0 +1,86 @@
+"""Every file name in the state directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from server_manager.drivers.base import ServerRef
+
+STATE_DIR_VARIABLE = "LABCTL_STATE_DIR"
+
+
+@dataclass(frozen=True)
+class StatePaths:
+    """The files of one state directory; see docs/architecture.md for what each one is."""
+
+    root: Path
+
+    @staticmethod
+    def find(environ: Mapping[str, str] | None = None) -> StatePaths:
+        """The state directory that the environment (ours by default) names, else the user's own."""
+        named = (os.environ if environ is None else environ).get(STATE_DIR_VARIABLE)
+        if named:
+            return StatePaths(Path(named).expanduser().absolute())
+        # Imported here: a command that is told the directory need not pay for it.
+        import platformdirs
+
+        return StatePaths(Path(platformdirs.user_state_dir("labctl")))
+
+    def make(self) -> None:
+        """Make the state directory, for its owner only. May be called twice."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.labs.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def database(self) -> Path:
+        """Registry, leases, journal and events."""
+        return self.root / "manager.sqlite3"
+
+    @property
+    def manager(self) -> Path:
+        """Process id, create time and URL of the running server-manager, or why it ended."""
+        return self.root / "manager.json"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held while one starts."""
+        return self.root / "manager.lock"
+
+    @property
+    def running_lock(self) -> Path:
+        """Held while one runs."""
+        return self.root / "manager.running"
+
+    @property
+    def log(self) -> Path:
+        """The log of the server-manager."""
+        return self.root / "manager.log"
+
+    @property
+    def admin_token(self) -> Path:
+        """The token of the person at this machine."""
+        return self.root / "admin-token"
+
+    @property
+    def labs(self) -> Path:
+        """One folder for each lab."""
+        return self.root / "labs"
+
+    def lab(self, lab: str) -> Path:
+        """All files of one lab."""
+        return self.labs / lab
+
+    def secrets(self, lab: str) -> Path:
+        """The tokens of one lab."""
+        return self.lab(lab) / "secrets"
+
+    def user_secret(self, name: str) -> Path:
+        """Where a user puts a secret that lab files name as `secret:NAME`."""
+        return self.root / "secrets" / name
+
+    def node(self, server: ServerRef) -> Path:
+        """The files of one server, where a driver keeps them on this machine."""
+        return self.lab(server.lab) / "nodes" / server.name

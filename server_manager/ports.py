@@ -1,0 +1,169 @@
+"""Host ports: the documented formula, and leases that keep two programs off one port.
+
+Formula (the contract, section 5): a service's `HostPort` plus the node's number where it says so,
+plus 1000 for each lab slot. What is taken is replaced by a free port and told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from labcore.errors import Conflict
+from labcore.services import SSH_HOST_PORTS, SSH_PORT, HostPort, Service
+from labcore.wire.lab import Group
+from server_manager.database import Database
+from server_manager.drivers.base import Forward
+from server_manager.labspec import LabSpec, member_name, most_servers
+
+SLOT_STEP = 1000
+# Searched for a free port; below what Linux gives to outgoing connections (from 32768).
+FREE_FROM, FREE_TO = 20_000, 32_767
+LOOPBACK = "127.0.0.1"
+ANOTHER_LAB = "another lab or group"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port that a node of ours should have. `wanted` is None where nothing is documented."""
+
+    service: str
+    node_port: int
+    wanted: int | None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A documented port that was taken, and what is used instead."""
+
+    node: str
+    service: str
+    wanted: int
+    port: int
+    holder: str
+
+
+def documented(host_port: HostPort | None, index: int, slot: int) -> int | None:
+    """The documented host port of a service of member `index` in slot `slot`, if there is one."""
+    if host_port is None:
+        return None
+    return host_port.base + (index if host_port.plus_index else 0) + SLOT_STEP * slot
+
+
+def node_ports(
+    group: Group, services: tuple[Service, ...], index: int, slot: int, *, ssh: bool
+) -> tuple[Port, ...]:
+    """The ports that member `index` of a group should have on the host."""
+    ports = [
+        Port(s.name, s.port, documented(s.host_port, index, slot))
+        for s in services
+        if s.port is not None
+    ]
+    if ssh:
+        ports.append(Port("ssh", SSH_PORT, documented(SSH_HOST_PORTS.get(group.role), index, slot)))
+    return tuple(ports)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on loopback:port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a connection of one that just ended does not hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Where SO_REUSEADDR lets us bind beside a server that listens on all addresses (macOS).
+        probe.settimeout(0.2)
+        return probe.connect_ex((LOOPBACK, port)) != 0
+
+
+def holder(port: int) -> str:
+    """Which program listens on a port, as far as this user may know."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            local = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and local and local.port == port:
+                name = psutil.Process(connection.pid).name() if connection.pid else "a program"
+                return f"{name} (pid {connection.pid})" if connection.pid else name
+    return "another program"
+
+
+class Ports:
+    """The leases of all labs. A lease ends with its lab."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        is_free: Callable[[int], bool] = is_free,
+        holder: Callable[[int], str] = holder,
+    ) -> None:
+        self._database = database
+        self._is_free = is_free
+        self._holder = holder
+
+    def lease_lab(self, spec: LabSpec, slot: int, *, ssh: bool) -> tuple[Moved, ...]:
+        """Lease for every server that the lab may ever have; what is leased already stays."""
+        with self._database.transaction():
+            return tuple(
+                moved
+                for group in spec.groups
+                for index in range(1, most_servers(group) + 1)
+                for moved in self.lease(spec, group, index, slot, ssh=ssh)
+            )
+
+    def lease(
+        self, spec: LabSpec, group: Group, index: int, slot: int, *, ssh: bool
+    ) -> tuple[Moved, ...]:
+        """Lease for one server. Raises Conflict if no port is left. May be called twice."""
+        node = member_name(group, index)
+        moved = []
+        with self._database.transaction() as connection:
+            held = self.of(spec.lab, node)
+            for port in node_ports(group, spec.services[group.name], index, slot, ssh=ssh):
+                if port.service in held:
+                    continue
+                got, by = self._choose(connection, port.wanted)
+                connection.execute(
+                    "INSERT INTO leases (lab, node, service, host_port) VALUES (?, ?, ?, ?)",
+                    (spec.lab, node, port.service, got),
+                )
+                if port.wanted is not None and got != port.wanted:
+                    moved.append(Moved(node, port.service, port.wanted, got, by))
+        return tuple(moved)
+
+    def _choose(self, connection: sqlite3.Connection, wanted: int | None) -> tuple[int, str]:
+        leased = {row["host_port"] for row in connection.execute("SELECT host_port FROM leases")}
+        by = ANOTHER_LAB
+        if wanted is not None and wanted not in leased:
+            if self._is_free(wanted):
+                return wanted, ""
+            by = self._holder(wanted)
+        return self.free(leased), by
+
+    def free(self, besides: set[int]) -> int:
+        """The lowest free port of the search range that is not in `besides`."""
+        for port in range(FREE_FROM, FREE_TO + 1):
+            if port not in besides and self._is_free(port):
+                return port
+        raise Conflict(f"no port between {FREE_FROM} and {FREE_TO} is free")
+
+    def of(self, lab: str, node: str) -> Mapping[str, int]:
+        """The host ports that a node has, by service."""
+        rows = self._database.rows("SELECT * FROM leases WHERE lab = ? AND node = ?", lab, node)
+        return {row["service"]: row["host_port"] for row in rows}
+
+    def forwards(self, lab: str, node: str, services: tuple[Service, ...]) -> tuple[Forward, ...]:
+        """A node's leases as drivers want them."""
+        inside = {s.name: s.port for s in services if s.port is not None} | {"ssh": SSH_PORT}
+        return tuple(
+            Forward(service, port, inside[service])
+            for service, port in sorted(self.of(lab, node).items())
+        )

@@ -1,0 +1,75 @@
+"""A server-manager in one thread: fake driver, fake prober, fake clock, real files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from labcore.clock import FakeClock
+from server_manager.core import Core, Drivers, make_core
+from server_manager.drivers.fake import FakeDriver
+from server_manager.executors import Executor, Inline
+from server_manager.manager import Manager
+from server_manager.paths import StatePaths
+from server_manager.ports import Ports
+from server_manager.probes import FakeProber
+
+LAB = {"lab": "demo", "driver": "fake"}
+
+
+@dataclass
+class Parts:
+    manager: Manager
+    driver: FakeDriver
+    prober: FakeProber
+    clock: FakeClock
+
+    @property
+    def core(self) -> Core:
+        return self.manager.core
+
+    def up(self, lab: str = "demo", **fields: object) -> int:
+        return self.manager.put(lab, {**LAB, "lab": lab, **fields})
+
+    def states(self, lab: str = "demo") -> dict[str, str]:
+        return {s.name: str(s.state) for s in self.manager.lab(lab).servers}
+
+    def wanted(self, lab: str = "demo") -> dict[str, str]:
+        return {s.name: str(s.wanted) for s in self.manager.lab(lab).servers}
+
+    def count(self, lab: str = "demo", group: str = "agent") -> int:
+        found = self.manager.lab(lab).group(group)
+        assert found is not None
+        return found.desired_count
+
+    def made(self, *operations: str) -> list[tuple[str, str]]:
+        """The calls of these kinds that the driver got, in order."""
+        return [(c.operation, c.node) for c in self.driver.calls if c.operation in operations]
+
+    def ends(self, lab: str = "demo") -> list[str]:
+        """How the runs of a lab ended."""
+        events = self.core.events.after(0, lab, 100_000)
+        states = [str(e.data["state"]) for e in events if e.kind == "lab"]
+        return [state for state in states if state != "converging"]
+
+
+def make_parts(
+    root: Path,
+    *,
+    driver: FakeDriver | None = None,
+    executor: Executor | None = None,
+    clock: FakeClock | None = None,
+) -> Parts:
+    clock = clock or FakeClock()
+    driver = driver or FakeDriver(clock)
+    prober = FakeProber()
+    core = make_core(
+        StatePaths(root),
+        Drivers(("fake",), lambda name: driver),
+        prober,
+        clock,
+        executor or Inline(),
+        # The ports of this machine are nobody's business here.
+        lambda database: Ports(database, is_free=lambda port: True),
+    )
+    return Parts(Manager(core), driver, prober, clock)
