@@ -1,0 +1,138 @@
+"""up, plan, down, destroy: the life of a whole lab."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labcore.errors import UsageProblem
+from labctl.cli.files import SetOption
+from labctl.cli.options import options
+from labctl.ui import plain
+
+if TYPE_CHECKING:
+    from labctl.follow import Run
+    from labctl.session import Session
+    from labctl.wish import Wish
+
+FileOption = Annotated[
+    str | None,
+    typer.Option("--file", "-f", help="The lab file (default: ./lab.yaml, else a blueprint)."),
+]
+DriverOption = Annotated[
+    str | None, typer.Option("--driver", help="auto, local, virtualbox or incus.")
+]
+
+
+def up(
+    ctx: typer.Context,
+    driver: DriverOption = None,
+    file: FileOption = None,
+    sets: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+) -> None:
+    """Stand the lab up. Run it again after anything: it finishes what is missing.
+
+    Without a lab file it makes the lab that --lab names (or `demo`) from the autoscale blueprint.
+    The first Ctrl-C stops what has not begun, the second leaves at once.
+    """
+    from labctl import watching
+
+    here, wish = _wish(ctx, file, tuple(sets or ()), driver)
+    if dry_run:
+        _show_plan(here.manager.request("POST", f"/labs/{wish.lab}/plan", wish.body), ctx)
+        return
+    plain.note(wish.why)
+    run = _carry_out(here, wish.lab, here.manager.put_lab(wish.lab, wish.body), wish.driver)
+    _show_end(run)
+    _show_status(watching.gather(here, here.manager.lab(wish.lab)), ctx)
+
+
+def plan(
+    ctx: typer.Context,
+    driver: DriverOption = None,
+    file: FileOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Show what `up` would do now, and why; changes nothing."""
+    here, wish = _wish(ctx, file, tuple(sets or ()), driver)
+    _show_plan(here.manager.request("POST", f"/labs/{wish.lab}/plan", wish.body), ctx)
+
+
+def down(ctx: typer.Context) -> None:
+    """Power the lab off and keep its disks; `labctl up` brings it back."""
+    from labctl import session
+
+    here = session.connect_if_labs()
+    lab = here.lab(options(ctx).lab)
+    _carry_out(here, lab.lab, here.manager.down(lab.lab), lab.driver)
+    plain.note(f"lab {lab.lab} is down; labctl up --lab {lab.lab} brings it back")
+
+
+def destroy(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove the lab and everything that belongs to it. Asks first."""
+    from labctl import session
+
+    here = session.connect_if_labs()
+    lab = here.lab(options(ctx).lab)
+    if not yes and not _confirmed(lab.lab, len(lab.servers)):
+        raise typer.Exit(1)
+    _carry_out(here, lab.lab, here.manager.destroy(lab.lab), lab.driver)
+    plain.note(f"lab {lab.lab} is gone")
+
+
+def _wish(
+    ctx: typer.Context, file: str | None, sets: tuple[str, ...], driver: str | None
+) -> tuple[Session, Wish]:
+    from labctl import session, wish
+
+    lab, source = wish.read(Path(file) if file else None, sets, options(ctx).lab)
+    here = session.connect()
+    return here, wish.make(here, lab, source, driver)
+
+
+def _carry_out(here: Session, lab: str, number: int, driver: str) -> Run:
+    from labctl import runs
+    from labctl.ui.progress import RunProgress
+
+    with RunProgress(runs.gates_of(here, driver)) as progress:
+        return runs.carry_out(here, lab, number, progress.show)
+
+
+def _confirmed(lab: str, servers: int) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageProblem(f"destroy removes lab {lab!r} for good", "say so with --yes")
+    return typer.confirm(f"Remove lab {lab!r} with its {servers} servers for good?", err=True)
+
+
+def _show_end(run: Run) -> None:
+    from labctl.ui.progress import show_slowest
+
+    for sentence in run.ports:
+        plain.note(sentence)
+    show_slowest(run)
+
+
+def _show_status(view: dict[str, object], ctx: typer.Context) -> None:
+    from labctl.cli.status import show
+
+    show(view, as_json=options(ctx).json)
+
+
+def _show_plan(answer: object, ctx: typer.Context) -> None:
+    if options(ctx).json or not isinstance(answer, dict):
+        plain.show_json(answer)
+        return
+    if not answer["steps"]:
+        plain.result(f"lab {answer['lab']}: nothing to do")
+        return
+    from labctl.ui.tables import show_table
+
+    rows = [(step["node"], step["action"], step["reason"]) for step in answer["steps"]]
+    show_table(("NODE", "ACTION", "BECAUSE"), rows)

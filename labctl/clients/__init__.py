@@ -1,0 +1,1 @@
+"""Clients of what runs inside a lab."""

@@ -1,0 +1,85 @@
+"""A run while it goes on: a line per node on a terminal, a line per event elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.live import Live
+from rich.table import Table
+
+from labcore.wire.event import Event, EventKind
+from labctl.follow import Run
+from labctl.ui import marks
+from labctl.ui.console import looked_at, progress_console, unicode_ok
+from labctl.ui.plain import note
+from labctl.ui.tables import make_table
+
+_WIDTH = 30
+_TOLD = (EventKind.GATE, EventKind.PORT, EventKind.PROBLEM, EventKind.MEMBERSHIP, EventKind.LAB)
+
+
+class RunProgress:
+    """Shows a run on stderr; `gates` are the steps of a node, in order. A context manager."""
+
+    def __init__(self, gates: Sequence[str]) -> None:
+        self._gates = tuple(gates)
+        self._console = progress_console()
+        self._fancy = unicode_ok(self._console)
+        self._live: Live | None = None
+        if looked_at("stderr"):
+            self._live = Live(console=self._console, auto_refresh=False)
+
+    def __enter__(self) -> RunProgress:
+        """Begin to draw."""
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last picture standing."""
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, run: Run, event: Event) -> None:
+        """Show what `event`, which `run` has taken in already, changed."""
+        if self._live is not None:
+            self._live.update(self._picture(run), refresh=True)
+        elif event.kind in _TOLD:
+            # A message of a node begins with its name by itself.
+            note(f"{event.at[11:19]} {event.message}")
+
+    def _picture(self, run: Run) -> Table:
+        rows = []
+        for name in sorted(run.nodes, key=lambda n: (run.nodes[n].gates == {}, n)):
+            node = run.nodes[name]
+            done = [gate for gate in self._gates if gate in node.gates]
+            seconds = f"{max(node.gates.values()):.1f} s" if node.gates else ""
+            now = node.problem or node.doing or (done[-1] if done else "")
+            picture = marks.bar(len(done), len(self._gates), fancy=self._fancy)
+            rows.append((name, picture, now, seconds))
+        return make_table(("", "", "", ">"), rows)
+
+
+def show_slowest(run: Run) -> None:
+    """The slowest steps of a run as bars, on stderr."""
+    steps = run.slowest()
+    if not steps:
+        return
+    console = progress_console()
+    longest = steps[0][2]
+    rows = [
+        (
+            name,
+            gate,
+            f"{seconds:.1f} s",
+            marks.length(seconds, longest, _WIDTH, fancy=unicode_ok(console)),
+        )
+        for name, gate, seconds in steps
+    ]
+    console.print(make_table(("slowest steps", "", ">", ""), rows))

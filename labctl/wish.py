@@ -1,0 +1,70 @@
+"""What `up` wishes for: which lab file, which driver, as the body of a PUT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labcore.errors import DriverUnusable, LabError, NotFound
+from labctl import blueprints
+from labctl.session import LAB_FILE, Session
+from server_manager import labfile
+
+PREFERRED = ("virtualbox", "local")  # of `driver: auto`, the first that can be used
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A lab to be."""
+
+    lab: str
+    driver: str
+    why: str  # why this driver and this file, for people
+    body: dict[str, Any]  # the lab file as JSON, its driver resolved
+
+
+def read(file: Path | None, sets: tuple[str, ...], lab: str | None) -> tuple[labfile.LabFile, str]:
+    """The lab file and where it is from: `file`, else ./lab.yaml, else the autoscale blueprint."""
+    path = file or LAB_FILE
+    if file is not None or path.exists():
+        return labfile.load(path, sets, lab=lab), str(path)
+    source = f"blueprint {blueprints.DEFAULT}"
+    return labfile.parse(blueprints.text(blueprints.DEFAULT), source, sets, lab=lab), source
+
+
+def make(session: Session, file: labfile.LabFile, source: str, driver: str | None) -> Wish:
+    """Resolve the driver: `driver`, else the file's; `auto` asks the lab, then the machine.
+
+    Raises DriverUnusable with every driver's reason if `auto` finds none.
+    """
+    wanted = driver or file.driver
+    why = "as you said"
+    if wanted == "auto":
+        wanted, why = _automatic(session, file.lab)
+    body = {**labfile.to_json(file), "driver": wanted}
+    return Wish(file.lab, wanted, f"lab {file.lab} from {source}, driver {wanted} ({why})", body)
+
+
+def _automatic(session: Session, lab: str) -> tuple[str, str]:
+    try:
+        return session.manager.lab(lab).driver, "the lab has it already"
+    except NotFound:
+        pass
+    reasons: list[str] = []
+    known = {entry["name"]: entry for entry in drivers(session)}
+    for name in PREFERRED:
+        entry = known.get(name, {"ok": False, "reason": "this version has no such driver"})
+        if entry["ok"]:
+            why = "; ".join(reasons) or f"{name} {entry.get('version', '')}".strip() + " works here"
+            return name, why
+        reasons.append(f"{name}: {entry.get('reason') or 'cannot be used'}")
+    raise DriverUnusable("no driver can be used here", "labctl doctor", tuple(reasons))
+
+
+def drivers(session: Session) -> list[dict[str, Any]]:
+    """What the server-manager says of each driver: name, ok, version, reason, fix, ..."""
+    answer = session.manager.request("GET", "/drivers", timeout_s=30.0)
+    if not isinstance(answer, dict) or not isinstance(answer.get("drivers"), list):
+        raise LabError("the server-manager's list of drivers has no drivers")
+    return [entry for entry in answer["drivers"] if isinstance(entry, dict)]
