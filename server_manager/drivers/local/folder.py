@@ -114,7 +114,7 @@ class Folder:
             if not self.path.exists():
                 return
             names = {entry.name for entry in self.path.iterdir()}
-            if names and not names.intersection(OURS):
+            if not names.intersection(OURS) and not names <= {LOGS, SECRETS}:
                 raise Conflict(f"{self.path} was not made by labctl", "move it away")
             gone = self._beside("gone")
             self.path.rename(gone)
