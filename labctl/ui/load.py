@@ -69,7 +69,7 @@ def progress_line(progress: Progress) -> str:
     if progress.rejected:
         words.append(f"{progress.rejected:,} rejected")
     if progress.late:
-        words.append(f"{progress.late:,} late sends")
+        words.append(f"late sends {progress.late:,}")
     return "  ".join(words)
 
 
@@ -88,9 +88,9 @@ def show_report(report: LoadReport) -> None:
         ("longest", _ms(times.max_ms), ""),
     ]
     rows += [(name, f"{count:,}", "answered") for name, count in report.backends.items()]
-    result_console().print(make_table(("", ">", ""), rows))
+    result_console().print(make_table(("requests", ">", ""), rows))
     if report.late:
-        note(f"{report.late:,} late sends: this machine was too busy to send on time")
+        note(f"late sends {report.late:,}: this machine was too busy to send on time")
     if times.max_ms is None:
         note("latency was not measured: nothing was answered")
 
