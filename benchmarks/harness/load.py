@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+LAST_ANSWER_S = 10.0
 REQUEST = b"POST /echo HTTP/1.1\r\nHost: lab\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -138,8 +139,12 @@ class Load:
             await until
         self.ledger.seconds = time.perf_counter() - began
         self.over = True
-        await asyncio.sleep(1.0)
-        self.ledger.lost["no answer"] = (
-            self.ledger.sent - len(self.ledger.latencies_s) - self.ledger.lost.total()
-        )
+        deadline = time.perf_counter() + LAST_ANSWER_S
+        while self._open() and time.perf_counter() < deadline:
+            await asyncio.sleep(0.005)
+        self.ledger.lost["no answer"] = self._open()
         return self.ledger
+
+    def _open(self) -> int:
+        """Requests that are neither answered nor lost."""
+        return self.ledger.sent - len(self.ledger.latencies_s) - self.ledger.lost.total()

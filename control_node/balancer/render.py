@@ -20,10 +20,22 @@ from labcore.wire.lab import Balancer, Route
 TEMPLATE = Path(__file__).with_name("nginx.conf.j2")
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+_HEADERS = (
+    "proxy_set_header Host $http_host;",
+    "proxy_set_header X-Forwarded-For $remote_addr;",
+    "proxy_set_header X-Request-Id $labctl_request_id;",
+)
+_KEPT = 'proxy_set_header Connection "";'
+# A location that sets one header inherits none.
+_UPGRADED = (
+    *_HEADERS,
+    "proxy_set_header Connection $labctl_connection;",
+    "proxy_set_header Upgrade $http_upgrade;",
+)
 _LONG = ("proxy_read_timeout 1h;", "proxy_send_timeout 1h;")
 _OPTIONS = {
     "sse": ("proxy_buffering off;", *_LONG),
-    "websocket": ("set $labctl_upgrade $http_upgrade;", *_LONG),
+    "websocket": (*_UPGRADED, *_LONG),
 }
 
 
@@ -64,6 +76,7 @@ class _Context:
     generation: str
     main: tuple[str, ...]
     keepalive: tuple[str, ...]
+    headers: tuple[str, ...]
     backends: tuple[Backend, ...]
     upstreams: tuple[_Upstream, ...]
     entries: tuple[_Entry, ...]
@@ -79,6 +92,7 @@ def generation_of(routing: Routing, settings: Settings) -> str:
         [
             context.main,
             context.keepalive,
+            context.headers,
             [[u.group, codec.encode(u.backends)] for u in context.upstreams],
             [[e.listen, [[x.path, x.lines] for x in e.locations]] for e in context.entries],
             _template_text(),
@@ -131,6 +145,7 @@ def _context(routing: Routing, settings: Settings, generation: str) -> _Context:
         generation=generation,
         main=_main(routing, settings),
         keepalive=_keepalive(settings.version),
+        headers=(*_HEADERS, _KEPT),
         backends=tuple(sorted(named.values())),
         upstreams=upstreams,
         entries=tuple(
