@@ -1,0 +1,67 @@
+"""`python -m control_node.scaler --config node.json`: scale the lab until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from pathlib import Path
+
+from control_node import policies
+from control_node.balancer.nginx import NginxBalancer
+from control_node.scaler.api import make_app
+from control_node.scaler.controller import Controller
+from control_node.scaler.desk import Desk
+from control_node.scaler.hands import Hands, Poster, Wishes
+from control_node.scaler.runner import Runner
+from control_node.scaler.state import Store
+from control_node.scaler.status import scaler_status
+from labcore.clock import SystemClock
+from labcore.entry import listen_address, run, secret, serve
+from labcore.errors import UsageProblem
+from labcore.manager_client import ManagerClient
+from labcore.web import MOST_BODY_BYTES, make_server
+from labcore.wire.node import AGENT_TOKEN, SCALER_API_TOKEN, SCALER_TOKEN, NodeConfig
+
+log = logging.getLogger(__name__)
+
+THREADS = 4
+GRACE_S = 2.0
+STOP_S = 5.0
+
+
+def main(config: NodeConfig) -> None:
+    """Scale and serve; returns after SIGTERM. Nodes and nginx go on as they are."""
+    if config.manager_url is None:
+        raise UsageProblem(f"node {config.node} has no manager_url", "a scaler needs one")
+    clock = SystemClock()
+    manager = ManagerClient(config.manager_url, secret(config, SCALER_TOKEN))
+    folder = Path(config.directory) / "scaler"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / "state.json")
+    controller = Controller(policies, config.group, store.load(clock.monotonic()))
+    runner = Runner(config.lab, controller, store, clock)
+    wishes = Wishes(config.lab, manager, clock)
+    balancer = NginxBalancer.of_node(config, clock)
+    hands = Hands(manager, balancer, wishes, secret(config, AGENT_TOKEN), clock, runner.report)
+    poster = Poster(config.lab, manager, clock)
+    desk = Desk(wishes, runner.wake, scaler_status(config.lab, clock.now(), controller))
+    app = make_app(desk, frozenset(config.allowed_hosts), secret(config, SCALER_API_TOKEN))
+    server = make_server(
+        app,
+        listen_address(config, "scaler"),
+        threads=THREADS,
+        most_body_bytes=MOST_BODY_BYTES,
+    )
+    loop = threading.Thread(
+        target=lambda: asyncio.run(runner.run(hands, poster, desk)), name="loop", daemon=True
+    )
+    loop.start()
+    serve(server, grace_s=GRACE_S, clock=clock)
+    runner.stop()
+    loop.join(STOP_S)
+
+
+if __name__ == "__main__":
+    sys.exit(run("control_node.scaler", main))

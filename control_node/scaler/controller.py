@@ -1,0 +1,200 @@
+"""The heart of the scaler: `step(now, view)` says what to do. No I/O, no clock, no waiting.
+
+Level-triggered: each step derives everything from what is seen, from the saved `State` (cooldowns
+and the removal in progress) and from the ledger of what is under way. Whoever drives it must
+write `state` to disk, if it changed, *before* the returned operations are carried out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+
+from control_node.balancer.model import Backends, Routing
+from control_node.scaler import removal, rotation
+from control_node.scaler.announcer import Announcer
+from control_node.scaler.evaluation import Evaluator
+from control_node.scaler.healing import Healer
+from control_node.scaler.ledger import Ledger
+from control_node.scaler.removal import DEFAULT_DRAIN_S
+from control_node.scaler.roster import UP, make_roster, managed_groups
+from control_node.scaler.rotation import Rotation
+from control_node.scaler.scene import Scene
+from control_node.scaler.state import State
+from control_node.scaler.types import Policy, Power, SetCount, Step, Submit, View
+from labcore.errors import LabError
+from labcore.wire.lab import Lab
+from labcore.wire.scaler import Decision
+
+KEPT_DECISIONS = 200
+
+
+class Controller:
+    """One lab's scaler. Not thread-safe: one caller steps it."""
+
+    def __init__(self, policy: Policy, own_group: str, state: State) -> None:
+        self.state = state
+        self.decisions: deque[Decision] = deque(maxlen=KEPT_DECISIONS)
+        self.scene: Scene | None = None  # of the last step
+        self.rotations: dict[str, Rotation] = {}
+        self._own_group = own_group
+        self._ledger = Ledger()
+        self._evaluator = Evaluator(policy)
+        self._healer = Healer()
+        self._announcer = Announcer()
+        self._wanted: Routing | None = None
+        self._sent: Routing | None = None
+        for memory in state.groups.values():
+            if memory.last_decision is not None:
+                self.decisions.append(memory.last_decision)
+
+    def step(self, now: float, view: View) -> list[Step]:
+        """What to do now. Call it at any time and as often as wanted."""
+        self._ledger.take_in(view, now)
+        lab = view.lab or self.state.lab
+        if lab is None:
+            return []
+        if lab != self.state.lab:
+            self.state = dataclasses.replace(self.state, lab=lab)
+        scene = self._look(now, view, lab)
+        steps: list[Step] = self._failures(scene)
+        steps += self._remove(scene)
+        scene = self._look(now, view, lab)  # the removal may have begun or ended just now
+        steps += self._route(scene)
+        scene = self._look(now, view, lab)
+        steps += self._announcer.announce(scene, self.rotations)
+        steps += self._evaluate(scene)
+        scene = self._look(now, view, lab)  # with the count that was just decided
+        steps += self._heal(scene)
+        self.scene = scene
+        return steps
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is in progress, so that the next look should come soon."""
+        if self.scene is None or self.state.removal is not None or self._ledger.busy:
+            return True
+        return not self._is_routed(self.scene) or bool(self.urgent)
+
+    @property
+    def urgent(self) -> frozenset[str]:
+        """The nodes whose next answer something waits for: ask them often."""
+        if self.scene is None:
+            return frozenset()
+        booting = {
+            name
+            for roster in self.scene.rosters
+            for name in (*(s.name for s in roster.active), *roster.coming)
+            if name not in roster.serving and self._announcer.is_new(name, self.scene.now)
+        }
+        leaving = {self.state.removal.node} if self.state.removal else set()
+        return frozenset(booting | leaving)
+
+    def _look(self, now: float, view: View, lab: Lab) -> Scene:
+        leaving = self.state.removal.node if self.state.removal else None
+        rosters = tuple(
+            make_roster(lab, group, self._ledger, leaving, view)
+            for group in managed_groups(lab, self._own_group)
+        )
+        routed = self._wanted.backends.values() if self._wanted else ()
+        nodes = frozenset(b.node for members in routed for b in members)
+        return Scene(now, view, lab, rosters, self._ledger, nodes)
+
+    def _failures(self, scene: Scene) -> list[Step]:
+        for done in scene.view.done:
+            if isinstance(done.operation, SetCount) and done.problem is not None:
+                self.state = self._evaluator.undo(self.state, done.operation.group)
+        return self._announcer.failures(scene)
+
+    def _remove(self, scene: Scene) -> list[Step]:
+        before = self.state.removal
+        outcome = removal.advance(scene, before) if before else removal.begin(scene)
+        if outcome.removal != before:
+            self.state = dataclasses.replace(self.state, removal=outcome.removal)
+        return [*outcome.steps, *removal.undrain(scene, outcome.removal)]
+
+    def _route(self, scene: Scene) -> list[Step]:
+        ours = tuple(b for b in scene.lab.balancers if b.group == self._own_group)
+        if not ours or not (self.rotations or _may_begin(scene)):
+            return []
+        gone = self.state.removal
+        unrouted = gone.node if gone and gone.step != "told" else None
+        before = self.rotations or _adopted(scene)
+        self.rotations = {
+            r.group.name: rotation.rotate(
+                r.servers, scene.view.probes, before.get(r.group.name, Rotation()), unrouted
+            )
+            for r in scene.rosters
+        }
+        backends = {
+            r.group.name: rotation.backends(r.servers, self.rotations[r.group.name])
+            for r in scene.rosters
+        }
+        drains = [r.group.scaling.drain_s for r in scene.rosters if r.group.scaling]
+        self._wanted = Routing(ours, backends, max(drains, default=DEFAULT_DRAIN_S))
+        return self._submit(scene, self._wanted)
+
+    def _submit(self, scene: Scene, routing: Routing) -> list[Step]:
+        submit = Submit(routing)
+        if self._ledger.routing:
+            return []  # one at a time; the next step sees to it
+        if routing != self._sent:
+            self._ledger.forgive(submit)
+        elif self._is_routed(scene):
+            return []
+        if not self._ledger.may(submit, scene.now):
+            return []
+        self._sent = routing
+        return [self._ledger.begin(submit)]
+
+    def _is_routed(self, scene: Scene) -> bool:
+        """Whether nginx is seen to follow the routing that we want."""
+        if self._wanted is None or self._ledger.routing:
+            return self._wanted is None
+        seen = scene.view.balancer
+        return seen.confirmed and _pairs(seen.backends) == _pairs(self._wanted.backends)
+
+    def _evaluate(self, scene: Scene) -> list[Step]:
+        steps: list[Step] = []
+        for roster in scene.rosters:
+            name = roster.group.name
+            try:
+                evaluation = self._evaluator.evaluate(scene, roster, self.state)
+            except LabError as error:
+                told = scene.problem("policy-unusable", None, error.message, error.hint)
+                steps += self._announcer.once(scene, ("policy", name), told)
+                continue
+            if evaluation is not None:
+                self.state = evaluation.state
+                self.decisions.append(evaluation.decision)
+                steps += evaluation.steps
+        return steps
+
+    def _heal(self, scene: Scene) -> list[Step]:
+        steps = self._healer.steps(scene)
+        for step in steps:
+            if isinstance(step, Power) and step.to == "on":
+                self._announcer.begins(step.node, scene.now)
+        return steps
+
+
+def _may_begin(scene: Scene) -> bool:
+    """Whether enough is known for a first routing: what nginx has now, or every node's health."""
+    if scene.view.balancer.backends is not None:
+        return True
+    asked = {name for name, p in scene.view.probes.items() if p.health != "unknown"}
+    servers = (s for r in scene.rosters for s in r.servers if s.state in UP)
+    return all(s.name in asked for s in servers if rotation.address_of(s, rotation.APP))
+
+
+def _adopted(scene: Scene) -> dict[str, Rotation]:
+    loaded = scene.view.balancer.backends or {}
+    return {
+        group: Rotation(frozenset(b.node for b in members)) for group, members in loaded.items()
+    }
+
+
+def _pairs(backends: Backends | None) -> frozenset[tuple[str, str, str]] | None:
+    if backends is None:
+        return None
+    return frozenset((g, b.node, b.address) for g, members in backends.items() for b in members)

@@ -1,0 +1,166 @@
+"""Asking the policy: once per interval and group, and a record of every answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from control_node.policies.types import History, Observation, Verdict
+from control_node.scaler.roster import Roster
+from control_node.scaler.scene import Scene
+from control_node.scaler.state import GroupMemory, State
+from control_node.scaler.types import Policy, Probe, Publish, SetCount, Step
+from labcore.codec import encode
+from labcore.wire.event import EventKind
+from labcore.wire.lab import Scaling
+from labcore.wire.scaler import Action, Decision, NodeSample
+
+STALE_INTERVALS = 2
+# Equal holds are told once a minute; the record that a replay needs stays periodic.
+REPEAT_HOLD_S = 60.0
+_FIGURES = re.compile(r"\d+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation leaves: a new state, the decision, and what to do."""
+
+    state: State
+    decision: Decision
+    steps: tuple[Step, ...]
+
+
+class Evaluator:
+    """Evaluates groups when they are due. Remembers which holds were told, and nothing to keep."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._told: dict[str, tuple[str, float]] = {}
+        self._if_failed: dict[str, History] = {}
+
+    def evaluate(self, scene: Scene, roster: Roster, state: State) -> Evaluation | None:
+        """Evaluate one group if it is due; None if it is not."""
+        scaling = roster.group.scaling
+        memory = state.groups.get(roster.group.name, GroupMemory())
+        if scaling is None or not _is_due(scene, roster, scaling, memory):
+            return None
+        observation = observe(scene, roster, scaling)
+        verdict = self._policy.decide(scene.now, memory.history, observation, scaling)
+        if roster.group.mode == "manual":
+            verdict = _manual(verdict, observation)
+        history = self._policy.remember(scene.now, memory.history, observation, verdict, scaling)
+        decision = _decision(scene, roster, observation, verdict, state.decision_seq + 1)
+        steps: list[Step] = list(self._tell(scene, decision))
+        if verdict.action is not Action.HOLD:
+            self._if_failed[roster.group.name] = self._policy.remember(
+                scene.now, memory.history, observation, _hold(verdict, observation), scaling
+            )
+            # Limited once more where it is acted on, whatever a policy says (nomad GH-1282).
+            count = max(roster.minimum, min(verdict.count, roster.maximum))
+            steps.append(
+                scene.ledger.begin(SetCount(roster.group.name, count, scene.view.lab_asked))
+            )
+        after = dataclasses.replace(state, decision_seq=decision.seq).with_group(
+            roster.group.name, GroupMemory(history, scene.now, decision)
+        )
+        return Evaluation(after, decision, tuple(steps))
+
+    def _tell(self, scene: Scene, decision: Decision) -> list[Publish]:
+        kind = _FIGURES.sub("#", repr((decision.action, decision.reasons, decision.vetoes)))
+        told, when = self._told.get(decision.group, ("", 0.0))
+        held = decision.action is Action.HOLD
+        if held and told == kind and scene.now - when < REPEAT_HOLD_S:
+            return []
+        self._told[decision.group] = (kind, scene.now)
+        message = f"{decision.group}: {decision.action.value}: {'; '.join(decision.reasons)}"
+        return [scene.publish(EventKind.DECISION, message, None, encode(decision))]
+
+    def undo(self, state: State, group: str) -> State:
+        """Forget the cooldown of a change that could not be written: nothing happened."""
+        history = self._if_failed.pop(group, None)
+        memory = state.groups.get(group)
+        if history is None or memory is None:
+            return state
+        return state.with_group(group, dataclasses.replace(memory, history=history))
+
+
+def _is_due(scene: Scene, roster: Roster, scaling: Scaling, memory: GroupMemory) -> bool:
+    if not scene.may_change or scene.ledger.count(roster.group.name) is not None:
+        return False
+    if memory.evaluated is not None and scene.now - memory.evaluated < scaling.interval_s:
+        return False
+    # After a start nobody has been asked yet; that is not the same as silence.
+    return bool(roster.serving) and all(_was_asked(scene, name) for name in roster.serving)
+
+
+def _was_asked(scene: Scene, node: str) -> bool:
+    probe = scene.probe(node)
+    return probe is not None and (probe.metrics is not None or bool(probe.metrics_problem))
+
+
+def observe(scene: Scene, roster: Roster, scaling: Scaling) -> Observation:
+    """What the policy is shown of a group."""
+    names = [s.name for s in roster.servers if s.name in _loaded(scene, roster)]
+    serving = [name for name in names if name != roster.leaving]
+    active = [s for s in roster.active if s.name not in serving and s.state.value != "unknown"]
+    oldest = scene.now - STALE_INTERVALS * scaling.interval_s
+    return Observation(
+        samples=tuple(sample(name, scene.probe(name), oldest) for name in serving),
+        desired=roster.wished,
+        booting=len(active) + len(roster.coming),
+        draining=int(roster.leaving is not None),
+        unknown=roster.unknown,
+        at=scene.view.at,
+    )
+
+
+def _loaded(scene: Scene, roster: Roster) -> frozenset[str]:
+    members = (scene.view.balancer.backends or {}).get(roster.group.name, ())
+    return frozenset(b.node for b in members)
+
+
+def sample(node: str, probe: Probe | None, oldest: float) -> NodeSample:
+    """One node's figures; None where its `seq` has not changed since `oldest` (monotonic)."""
+    if probe is None or probe.metrics is None or (probe.changed_at or oldest) <= oldest:
+        return NodeSample(node, None, None, None)
+    metrics = probe.metrics
+    return NodeSample(node, metrics.cpu, metrics.memory.percent, metrics.in_flight)
+
+
+def _hold(verdict: Verdict, observation: Observation) -> Verdict:
+    return dataclasses.replace(verdict, action=Action.HOLD, count=observation.desired)
+
+
+def _manual(verdict: Verdict, observation: Observation) -> Verdict:
+    if verdict.action is Action.HOLD:
+        would = "the policy would hold too"
+    else:
+        would = f"the policy would go {verdict.action.value} to {verdict.count}"
+    held = _hold(verdict, observation)
+    return dataclasses.replace(held, reasons=(f"mode is manual; {would}", *verdict.reasons))
+
+
+def _decision(
+    scene: Scene, roster: Roster, observation: Observation, verdict: Verdict, seq: int
+) -> Decision:
+    scaling = roster.group.scaling
+    return Decision(
+        seq=seq,
+        at=scene.at,
+        group=roster.group.name,
+        policy=scaling.policy if scaling else "",
+        action=verdict.action,
+        current=len(observation.samples) + observation.booting + observation.unknown,
+        count=verdict.count,
+        reasons=verdict.reasons,
+        vetoes=verdict.vetoes,
+        samples=observation.samples,
+        inputs={
+            "desired": float(observation.desired),
+            "booting": float(observation.booting),
+            "draining": float(observation.draining),
+            "unknown": float(observation.unknown),
+            **verdict.inputs,
+        },
+    )

@@ -1,0 +1,118 @@
+"""Who is who in a group: which servers are capacity, which only count, which are on their way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control_node.scaler.ledger import Ledger
+from control_node.scaler.types import View
+from labcore.wire.lab import Group, Lab, PowerState, Server, Wanted
+
+# Positively not running: out of rotation at once, and healed if it is wanted on.
+DOWN = frozenset({PowerState.STOPPED, PowerState.ABSENT, PowerState.SAVED, PowerState.ERROR})
+# May answer requests. UNKNOWN says nothing about the server, so only its health does.
+UP = frozenset({PowerState.RUNNING, PowerState.STARTING, PowerState.UNKNOWN})
+# Takes room even if it is not wanted.
+TAKES_ROOM = UP | {PowerState.STOPPING, PowerState.PAUSED}
+
+
+@dataclass(frozen=True)
+class Roster:
+    """One group at one moment. Unscaled groups have min = max = their fixed size."""
+
+    group: Group
+    servers: tuple[Server, ...]  # by index
+    wished: int  # as it is written
+    desired: int  # the same, within min..max
+    minimum: int
+    maximum: int
+    active: tuple[Server, ...]  # wanted on and capacity, now or soon; without the leaving one
+    coming: frozenset[str]  # being powered on or cycled, and not among `active`
+    leaving: str | None  # the node that is being removed
+    serving: frozenset[str]  # in the loaded configuration and answering
+    occupied: int  # all that counts to the maximum
+
+    @property
+    def count(self) -> int:
+        """Nodes that are there or on their way, without the leaving one."""
+        return len(self.active) + len(self.coming)
+
+    @property
+    def staying(self) -> frozenset[str]:
+        """The nodes that serve and will go on doing so."""
+        return self.serving - {self.leaving}
+
+    @property
+    def unknown(self) -> int:
+        """Nodes of which the driver knows nothing and that do not serve."""
+        return sum(
+            s.state is PowerState.UNKNOWN and s.name not in self.serving for s in self.servers
+        )
+
+    def server(self, name: str) -> Server | None:
+        """The server of that name."""
+        return next((s for s in self.servers if s.name == name), None)
+
+
+def managed_groups(lab: Lab, own_group: str) -> tuple[Group, ...]:
+    """The groups whose membership is ours: scaled ones and those that our balancers route to."""
+    routed = {r.to for b in lab.balancers if b.group == own_group for r in b.routes}
+    return tuple(g for g in lab.groups if g.name != own_group and (g.scaling or g.name in routed))
+
+
+def make_roster(lab: Lab, group: Group, ledger: Ledger, leaving: str | None, view: View) -> Roster:
+    """Sort the servers of a group. Pure but for what the ledger remembers."""
+    servers = lab.members(group.name)
+    active = tuple(s for s in servers if _is_active(s) and s.name != leaving)
+    coming = _coming(group.name, servers, active, ledger, leaving)
+    counted = {s.name for s in servers if _occupies(s)} | coming
+    minimum = group.scaling.min if group.scaling else group.desired_count
+    maximum = group.scaling.max if group.scaling else group.desired_count
+    written = ledger.count(group.name)
+    wished = group.desired_count if written is None else written
+    return Roster(
+        group=group,
+        servers=servers,
+        wished=wished,
+        desired=max(minimum, min(wished, maximum)),
+        minimum=minimum,
+        maximum=maximum,
+        active=active,
+        coming=coming,
+        leaving=leaving if any(s.name == leaving for s in servers) else None,
+        serving=_serving(group.name, view),
+        occupied=len(counted),
+    )
+
+
+def _is_active(server: Server) -> bool:
+    out = (PowerState.LOST, PowerState.PAUSED)
+    return server.wanted is Wanted.ON and server.state not in out
+
+
+def _occupies(server: Server) -> bool:
+    if server.state is PowerState.LOST or server.wanted is Wanted.STANDBY:
+        return False
+    return server.wanted is Wanted.ON or server.state in TAKES_ROOM
+
+
+def _coming(
+    group: str,
+    servers: tuple[Server, ...],
+    active: tuple[Server, ...],
+    ledger: Ledger,
+    leaving: str | None,
+) -> frozenset[str]:
+    # A node that is being powered off and is not leaving is being power-cycled: it comes back.
+    known = {s.name for s in active} | {s.name for s in servers if s.state is PowerState.LOST}
+    return frozenset(
+        p.node for p in ledger.powers(group) if p.node not in known and p.node != leaving
+    )
+
+
+def _serving(group: str, view: View) -> frozenset[str]:
+    loaded = (view.balancer.backends or {}).get(group, ())
+    probes = view.probes
+    return frozenset(
+        b.node for b in loaded if b.node not in probes or probes[b.node].health in ("ok", "unknown")
+    )

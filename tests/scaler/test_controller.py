@@ -1,0 +1,388 @@
+"""What the scaler does, told as stories on a virtual clock."""
+
+import dataclasses
+
+import pytest
+
+from control_node.scaler.types import Power, SetCount, Submit
+from labcore.wire.event import EventKind
+from labcore.wire.lab import Desired, LabState, PowerState, Scaling, Wanted
+from labcore.wire.scaler import Action
+from tests.scaler.world import World
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def settle(world, count, limit_s=60.0):
+    return world.run_until(
+        lambda: (
+            len(world.serving) == count == len(world.running)
+            and world.controller.state.removal is None
+        ),
+        limit_s,
+    )
+
+
+def test_what_runs_is_adopted_and_served(world):
+    settle(world, 2)
+    assert world.operations(Power) == []
+    gates = [e for e in world.events if e.kind is EventKind.GATE]
+    assert sorted(e.node or "" for e in gates) == ["agent-1", "agent-2"]
+    assert all(e.data["gate"] == "serving" for e in gates)
+
+
+def test_nothing_more_is_done_once_it_stands(world):
+    settle(world, 2)
+    world.run(2)
+    before = len(world.steps)
+    world.run(300)
+    done = world.steps[before:]
+    assert [s for s in done if isinstance(s, Power | Submit | SetCount)] == []
+
+
+def test_more_are_powered_on_lowest_free_number_first(world):
+    settle(world, 2)
+    world.desired = 4
+    seconds = settle(world, 4)
+    assert [(p.node, p.to) for p in world.operations(Power)] == [
+        ("agent-3", "on"),
+        ("agent-4", "on"),
+    ]
+    assert seconds < 2.0
+
+
+def test_fewer_means_the_highest_number_leaves_without_a_lost_request(world):
+    world.desired = 4
+    settle(world, 4)
+    world.desired = 3
+    settle(world, 3)
+    assert world.serving == ["agent-1", "agent-2", "agent-3"]
+    assert world.changes("agent-4")[-3:] == ["drain", "drained", "removed"]
+    assert world.agents["agent-4"].wanted is Wanted.OFF
+    assert world.reached_when_off == []
+
+
+def test_a_freed_number_is_used_again(world):
+    world.desired = 3
+    settle(world, 3)
+    world.desired = 2
+    settle(world, 2)
+    world.desired = 3
+    settle(world, 3)
+    assert world.running == ["agent-1", "agent-2", "agent-3"]
+    assert world.changes("agent-3")[-1] == "joined"
+
+
+def test_a_busy_agent_is_waited_for_and_the_cap_ends_the_wait(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].in_flight = 1
+    world.desired = 2
+    world.run(20)
+    assert "agent-3" in world.running
+    assert "agent-3" not in world.serving
+    settle(world, 2, limit_s=15)
+
+
+def test_stuck_old_workers_are_waited_for_up_to_the_cap(world):
+    world.desired = 3
+    settle(world, 3)
+    world.balancer.faults.stuck_workers = 1
+    world.desired = 2
+    world.run(25)
+    assert "agent-3" in world.running
+    settle(world, 2, limit_s=15)
+    assert world.reached_when_off == ["agent-3"]  # that is what a cap is
+
+
+@pytest.mark.parametrize("after_s", [0.2, 0.5, 1.0])
+def test_a_removal_is_cancelled_when_the_node_is_needed_again(world, after_s):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].in_flight = 1
+    world.desired = 2
+    world.run(after_s)
+    assert world.controller.state.removal is not None
+    world.desired = 3
+    settle(world, 3)
+    assert world.operations(Power)[-1] == Power("agent-3", "agent", "on")
+    world.run_until(lambda: not world.agents["agent-3"].draining, 5)
+
+
+def test_one_that_a_person_turned_off_is_drained_and_powered_off(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-1"].wanted = Wanted.OFF
+    world.desired = 2
+    settle(world, 2)
+    assert world.running == ["agent-2", "agent-3"]
+    assert world.changes("agent-1")[-1] == "removed"
+
+
+def test_a_killed_agent_leaves_at_once_and_is_healed(world):
+    settle(world, 2)
+    world.kill("agent-2")
+    world.run(0.4)
+    assert world.serving == ["agent-1"]
+    settle(world, 2)
+    assert world.changes("agent-2")[-2:] == ["left", "healed"]
+
+
+def test_one_that_dies_again_and_again_is_started_ever_more_seldom(world):
+    settle(world, 2)
+    for _ in range(600):
+        world.kill("agent-2")
+        world.run(0.1)
+    assert 4 <= len(world.operations(Power)) <= 8
+
+
+def test_late_answers_put_out_after_three_but_never_more_than_half(tmp_path):
+    world = World(tmp_path, initial=5)
+    world.desired = 5
+    settle(world, 5)
+    for agent in world.agents.values():
+        agent.health = "timeout"
+    world.run(0.2)
+    assert len(world.serving) == 5
+    world.run(5)
+    assert len(world.serving) == 3
+    for agent in world.agents.values():
+        agent.health = "ok"
+    settle(world, 5)
+    assert world.operations(Power) == []
+
+
+def test_refused_connections_put_out_all(world):
+    settle(world, 2)
+    for agent in world.agents.values():
+        agent.health = "refused"
+    world.run_until(lambda: world.serving == [], 2)
+
+
+def test_a_lost_node_is_replaced_under_a_new_number_and_stopped(world):
+    settle(world, 2)
+    world.agents["agent-1"].state = PowerState.LOST
+    world.run_until(lambda: world.serving == ["agent-2", "agent-3"], 10)
+    world.run_until(lambda: world.agents["agent-1"].wanted is Wanted.OFF, 10)
+    assert "lost" in world.changes("agent-1")
+
+
+def test_an_unknown_one_counts_creates_nothing_and_deletes_nothing(world):
+    world.desired = 3
+    settle(world, 3)
+    before = len(world.operations(Power))
+    agent = world.agents["agent-2"]
+    agent.state, agent.health = PowerState.UNKNOWN, "refused"
+    world.run(30)
+    world.desired = 2
+    world.run(30)
+    assert len(world.operations(Power)) == before
+    assert world.controller.state.removal is None
+
+
+def test_a_paused_one_is_replaced_within_the_maximum_and_left_alone(world):
+    settle(world, 2)
+    world.agents["agent-1"].state = PowerState.PAUSED
+    world.run_until(lambda: world.serving == ["agent-2", "agent-3"], 10)
+    world.run(30)
+    assert all(p.node != "agent-1" for p in world.operations(Power))
+    world.agents["agent-1"].state = PowerState.RUNNING
+    settle(world, 2)
+    assert world.serving == ["agent-1", "agent-2"]
+
+
+def test_one_that_never_gets_healthy_is_turned_off_and_on(world):
+    settle(world, 2)
+    world.boot_s = 5
+    world.desired = 3
+    world.run_until(lambda: "agent-3" in world.running)
+    world.agents["agent-3"].health = "bad"
+    world.run(119)
+    assert [p.to for p in world.operations(Power)] == ["on"]
+    settle(world, 3, limit_s=15)
+    assert [p.to for p in world.operations(Power)] == ["on", "off", "on"]
+    problems = [e for e in world.events if e.kind is EventKind.PROBLEM]
+    assert [e.data["code"] for e in problems] == ["never-healthy"]
+
+
+def test_while_the_server_manager_is_away_it_routes_and_does_nothing_else(world):
+    settle(world, 2)
+    world.is_away = True
+    world.kill("agent-1")
+    world.desired = 4
+    world.run(30)
+    assert world.serving == ["agent-2"]
+    assert world.operations(Power) == []
+    world.is_away = False
+    settle(world, 4)
+
+
+def test_a_restarted_scaler_routes_by_the_last_known_lab(world):
+    settle(world, 2)
+    world.is_away = True
+    world.start()
+    world.agents["agent-1"].health = "refused"
+    world.run_until(lambda: world.serving == ["agent-2"] or len(world.serving) == 2, 1)
+    world.run(3)
+    backends = world.balancer.poll().backends or {}
+    assert [b.node for b in backends["agent"]] == ["agent-2"]
+
+
+@pytest.mark.parametrize("desired", [Desired.DOWN, Desired.DESTROYED])
+def test_a_lab_that_shall_not_be_up_is_left_alone(world, desired):
+    settle(world, 2)
+    world.lab_desired = desired
+    world.desired = 4
+    world.kill("agent-1")
+    world.run(30)
+    assert world.operations(Power) == []
+
+
+def test_a_converging_lab_is_healed_by_the_server_manager(world):
+    settle(world, 2)
+    world.lab_state = LabState.CONVERGING
+    world.kill("agent-1")
+    world.run(10)
+    assert world.operations(Power) == []
+
+
+def test_a_broken_configuration_is_offered_again(world):
+    settle(world, 2)
+    world.balancer.faults.refuse_tests = 2
+    world.desired = 3
+    settle(world, 3)
+    codes = [e.data["code"] for e in world.events if e.kind is EventKind.PROBLEM]
+    assert codes == ["balancer-failed"]
+
+
+def test_a_reload_that_nginx_ignores_powers_nothing_off(world):
+    world.desired = 3
+    settle(world, 3)
+    world.balancer.faults.ignore_reloads = 3
+    world.desired = 2
+    settle(world, 2)
+
+
+def test_power_failures_are_told_once_and_tried_ever_more_seldom(world):
+    settle(world, 2)
+    world.refuses = lambda op: "no room on disk" if isinstance(op, Power) else None
+    world.desired = 3
+    world.run(60)
+    assert 4 <= len(world.operations(Power)) <= 8
+    problems = [e for e in world.events if e.kind is EventKind.PROBLEM]
+    assert [e.data["code"] for e in problems] == ["power-failed"]
+    assert "no room on disk" in problems[0].message
+
+
+# ---------------------------------------------------------------------- mode auto
+
+
+def auto(tmp_path, **scaling):
+    return World(tmp_path, mode="auto", scaling=Scaling(**scaling))
+
+
+def load(world, cpu, memory=50.0):
+    for agent in world.agents.values():
+        agent.cpu, agent.memory = cpu, memory
+
+
+def test_high_cpu_goes_out_by_one_up_to_the_maximum(tmp_path):
+    world = auto(tmp_path, cooldown_out_s=10)
+    settle(world, 2)
+    load(world, 90)
+    world.run_until(lambda: world.desired == 3, 15)
+    for _ in range(10):
+        load(world, 90)
+        world.run(10)
+    assert len(world.serving) == 5
+    outs = [d for d in world.controller.decisions if d.action is Action.OUT]
+    assert [d.count for d in outs] == [3, 4, 5]
+    assert len(outs[0].samples) == 2
+
+
+def test_low_use_goes_in_down_to_the_minimum(tmp_path):
+    world = auto(tmp_path, cooldown_in_s=20)
+    world.desired = 4
+    settle(world, 4)
+    load(world, 5, 20)
+    settle(world, 2, limit_s=120)
+    world.run(60)
+    assert world.serving == ["agent-1", "agent-2"]
+
+
+@pytest.mark.parametrize("fault", ["missing", "frozen"])
+def test_missing_or_stale_metrics_never_shrink(tmp_path, fault):
+    world = auto(tmp_path, cooldown_in_s=0)
+    world.desired = 3
+    settle(world, 3)
+    agent = world.agents["agent-2"]
+    agent.is_frozen, agent.has_metrics = fault == "frozen", fault != "missing"
+    world.run(21)
+    load(world, 5, 20)
+    world.run(120)
+    assert len(world.serving) == 3
+    assert world.controller.decisions[-1].vetoes
+
+
+def test_a_count_that_cannot_be_written_starts_no_cooldown(tmp_path):
+    world = auto(tmp_path, cooldown_out_s=1000)
+    settle(world, 2)
+    world.refuses = lambda op: "not now" if isinstance(op, SetCount) else None
+    load(world, 90)
+    world.run(25)
+    assert world.desired == 2
+    world.refuses = lambda op: None
+    world.run_until(lambda: world.desired == 3, 15)
+
+
+def test_cooldown_survives_a_restart(tmp_path):
+    world = auto(tmp_path, cooldown_out_s=100)
+    settle(world, 2)
+    load(world, 90)
+    world.run_until(lambda: world.desired == 3, 15)
+    world.start()
+    load(world, 90)
+    world.run(60)
+    assert world.desired == 3
+    seqs = [d.seq for d in world.controller.decisions]
+    assert seqs == sorted(set(seqs))
+
+
+def test_manual_mode_says_what_the_policy_would_do(world):
+    settle(world, 2)
+    load(world, 90)
+    world.run(15)
+    decision = world.controller.decisions[-1]
+    assert decision.action is Action.HOLD
+    assert "would go out to 3" in decision.reasons[0]
+    assert world.desired == 2
+
+
+def test_equal_holds_are_told_once_a_minute(tmp_path):
+    world = auto(tmp_path)
+    settle(world, 2)
+    world.run(180)
+    told = [e for e in world.events if e.kind is EventKind.DECISION]
+    assert 3 <= len(told) <= 6
+    assert len(world.controller.decisions) >= 18
+
+
+def test_an_unusable_policy_is_told_once_and_breaks_nothing(tmp_path):
+    world = auto(tmp_path, policy="no-such")
+    settle(world, 2)
+    world.run(60)
+    codes = [e.data["code"] for e in world.events if e.kind is EventKind.PROBLEM]
+    assert codes == ["policy-unusable"]
+
+
+def test_the_whole_state_survives_the_file(tmp_path):
+    world = auto(tmp_path)
+    settle(world, 2)
+    load(world, 90)
+    world.run(30)
+    state = world.store.load(world.clock.monotonic())
+    saved = dataclasses.replace(world.controller.state, saved=state.saved)
+    assert state == saved
