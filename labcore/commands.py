@@ -45,7 +45,7 @@ def run(
     """Run a program to its end, never through a shell, and return what it printed.
 
     `env` is added to ours. After `timeout_s` its whole process group is killed and TimedOut is
-    raised; DriverUnusable if there is no such program.
+    raised; DriverUnusable if it cannot be run: not there, not allowed, made for another machine.
     """
     command = tuple(argv)
     try:
@@ -60,7 +60,7 @@ def run(
             errors="replace",
             start_new_session=True,
         )
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise DriverUnusable(f"cannot run {command[0]!r}: {error.strerror}") from error
     with process:
         try:
@@ -84,7 +84,7 @@ def run_attached(
         completed = subprocess.run(
             tuple(argv), env={**os.environ, **(env or {})}, cwd=cwd, check=False
         )
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
     return completed.returncode
 
@@ -106,7 +106,7 @@ def spawn(
             cwd=cwd,
             process_group=0,
         )
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
     # The caller waits with os.waitpid; telling Popen so keeps it from warning about a live child.
     process.returncode = 0
@@ -131,7 +131,7 @@ def spawn_detached(
                 cwd=cwd,
                 start_new_session=True,
             )
-        except (FileNotFoundError, PermissionError) as error:
+        except OSError as error:
             raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
     threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
     return process.pid

@@ -144,7 +144,7 @@ class Pausing(Protocol):
         ...
 
     def resume(self, ref: ServerRef) -> None:
-        """Go on where it was frozen; running already: nothing."""
+        """Go on where it was frozen; running already: nothing. Raises Conflict if it is off."""
         ...
 
 

@@ -42,6 +42,14 @@ def test_a_missing_program_is_named():
         run(["no-such-program"], timeout_s=1)
 
 
+def test_a_program_of_another_machine_is_named(tmp_path):
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF but not one of ours")
+    program.chmod(0o755)
+    with pytest.raises(DriverUnusable, match=f"cannot run '{program}'"):
+        run([str(program)], timeout_s=1)
+
+
 def test_a_time_out_kills_the_grandchildren_too(tmp_path):
     pid_file = tmp_path / "pid"
     with pytest.raises(TimedOut):
