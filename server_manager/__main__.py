@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import logging.handlers
 import os
@@ -36,6 +37,7 @@ from server_manager.secrets import Redact
 DOCUMENTED_PORT = 3000
 THREADS = 24  # of these long polls hold 8 at most
 LOG_BYTES = 2 * 1024 * 1024
+ANOTHER_ENDS_S = 5.0
 FOREVER_S = 10 * 365 * 86400.0
 _log = logging.getLogger("server_manager")
 
@@ -54,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(paths: StatePaths, drivers: Drivers, prober: Prober, clock: Clock, port: int | None) -> int:
     """Serve one state directory; the exit code. A failure is also left in `manager.json`."""
     paths.make()
-    lock = filelock.FileLock(paths.running_lock, timeout=0)
+    # The one before us may be on its way out.
+    lock = filelock.FileLock(paths.running_lock, timeout=ANOTHER_ENDS_S)
     try:
         with lock:
             core = make_core(paths, drivers, prober, clock, Threads())
@@ -104,12 +107,18 @@ def serve(core: Core, port: int | None) -> None:
     write_json(core.paths.manager, {"pid": os.getpid(), "created": created, "url": url}, mode=0o600)
     _log.info("serving %s from %s", url, core.paths.root)
     threading.Thread(target=server.run, name="waitress", daemon=True).start()
+    core.executor.start("warm", warm)
     wait_for_end(core, idle, stop)
     core.events.close()
-    core.paths.manager.unlink(missing_ok=True)
     server.close()
     core.database.close()
+    core.paths.manager.unlink(missing_ok=True)
     _log.info("ended")
+
+
+def warm() -> None:
+    """Import what the first lab file would wait for."""
+    importlib.import_module("server_manager.labfile")
 
 
 def wait_for_end(core: Core, idle: Idle, stop: threading.Event) -> None:

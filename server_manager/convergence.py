@@ -48,13 +48,14 @@ class Convergence:
 
     def up(self, run: Run) -> None:
         """Boot every server that is wanted, side by side; then wait until requests are served."""
+        began = self._core.clock.monotonic()
         lab = self._core.labs.get(run.lab)
         wanted = [s for s in self._core.servers.of(run.lab) if s.wanted is Wanted.ON]
         # A lab is of no use without its control nodes: they are begun first.
         wanted.sort(key=lambda s: (lab.spec.group(s.group).role != "control", s.group, s.index))
         bring_up = functools.partial(self._bring_up, run, lab)
         self._each(run, wanted, bring_up, "did not come up")
-        self._wait_served(run, lab)
+        self._wait_served(run, lab, began)
 
     def down(self, run: Run) -> None:
         """Power every server off, side by side."""
@@ -164,12 +165,14 @@ class Convergence:
             lines,
         )
 
-    def _wait_served(self, run: Run, lab: LabRecord) -> None:
+    def _wait_served(self, run: Run, lab: LabRecord, began: float) -> None:
         """Until the scaler says that the wanted backends serve, and one request was answered."""
         routed = {route.to for balancer in lab.spec.balancers for route in balancer.routes}
         scaled = any("scaler" in group.services for group in lab.spec.groups)
         if not routed or not scaled:
             return
+
+        told: set[str] = set()
 
         def probe() -> None:
             run.check()
@@ -180,6 +183,11 @@ class Convergence:
             for group in (g for g in now.groups if g.name in routed):
                 on = frozenset(s.name for s in now.members(group.name) if s.wanted is Wanted.ON)
                 serving = self._core.prober.serving(now.scaler_url, token, on)
+                # The scaler tells this of newcomers; of those that served before, nobody did.
+                for node in sorted(serving - told):
+                    seconds = self._core.clock.monotonic() - began
+                    self._core.events.publish_gate(lab.name, node, "serving", seconds)
+                told.update(serving)
                 if len(serving) < group.desired_count:
                     missing = ", ".join(sorted(on - serving)) or "not all made yet"
                     raise NotYet(f"group {group.name} is not in rotation: {missing}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from labcore.clock import Clock
 from labcore.errors import UsageProblem
 from labcore.services import Service
+from labcore.wire.event import EventKind
 from labcore.wire.node import SCALER_TOKEN
 from server_manager.database import Database
 from server_manager.drivers.base import Driver, ServerSpec
@@ -15,7 +16,7 @@ from server_manager.events import EventLog
 from server_manager.executors import Executor
 from server_manager.journal import Journal
 from server_manager.paths import StatePaths
-from server_manager.ports import Ports
+from server_manager.ports import Moved, Ports, told
 from server_manager.probes import Prober
 from server_manager.registry import LabRecord, Labs, ServerRecord, Servers, Settings
 from server_manager.secrets import Secrets
@@ -82,6 +83,23 @@ class Core:
             secrets=secrets,
             manager_port=self.settings.manager_port if SCALER_TOKEN in secrets else None,
         )
+
+    def tell_moved(self, lab: str, moved: Sequence[Moved]) -> None:
+        """Publish which documented ports were taken, by whom, and what is used instead."""
+        for port, holder in told(moved):
+            self.events.publish(
+                lab,
+                EventKind.PORT,
+                f"{port.node}: {port.service} is on port {port.port}, as {port.wanted} is held"
+                f" by {holder}",
+                node=port.node,
+                data={
+                    "service": port.service,
+                    "wanted": port.wanted,
+                    "port": port.port,
+                    "holder": holder,
+                },
+            )
 
 
 def make_core(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from labcore.clock import rfc3339
 from labcore.codec import encode
 from labcore.errors import Conflict, DriverUnusable, LabError
-from labcore.wire.event import EventKind
 from labcore.wire.lab import Desired, Group, Lab, Mode, Scaling, Wanted
 from server_manager.convergence import Convergence
 from server_manager.core import Core
@@ -15,7 +14,6 @@ from server_manager.journal import unfinished
 from server_manager.labspec import LabSpec, check_change, from_file, member_name
 from server_manager.operations import Observer, Operations
 from server_manager.plan import Step, steps_of_file, steps_of_lab
-from server_manager.ports import Moved
 from server_manager.power import Power
 from server_manager.registry import GroupWish, LabRecord, ServerRecord
 from server_manager.runs import Runs
@@ -81,7 +79,7 @@ class Manager:
             moved = self.core.ports.lease_lab(spec, lab.slot, ssh=ssh)
             self._add_servers(lab)
             run = self.runs.write(lab, Desired.UP)
-            self._tell_moved(name, moved)
+        self.core.tell_moved(name, moved)
         self.runs.start(run)
         return run.number
 
@@ -131,22 +129,6 @@ class Manager:
                     self.core.servers.want(row, Wanted.ON)
                     on.add(index)
                 index += 1
-
-    def _tell_moved(self, lab: str, moved: tuple[Moved, ...]) -> None:
-        for port in moved:
-            self.core.events.publish(
-                lab,
-                EventKind.PORT,
-                f"{port.node}: {port.service} is on port {port.port}, as {port.wanted} is held"
-                f" by {port.holder}",
-                node=port.node,
-                data={
-                    "service": port.service,
-                    "wanted": port.wanted,
-                    "port": port.port,
-                    "holder": port.holder,
-                },
-            )
 
     def down(self, name: str) -> int:
         """Wish for a lab's power to be off; the run's number. Raises NotFound and Conflict."""

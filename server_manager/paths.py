@@ -6,8 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from server_manager.drivers.base import ServerRef
+if TYPE_CHECKING:
+    # Only for its name: every command imports this module.
+    from server_manager.drivers.base import ServerRef
 
 STATE_DIR_VARIABLE = "LABCTL_STATE_DIR"
 

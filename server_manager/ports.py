@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from labcore.errors import Conflict
@@ -23,7 +23,6 @@ SLOT_STEP = 1000
 # Searched for a free port; below what Linux gives to outgoing connections (from 32768).
 FREE_FROM, FREE_TO = 20_000, 32_767
 LOOPBACK = "127.0.0.1"
-ANOTHER_LAB = "another lab or group"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Moved:
     service: str
     wanted: int
     port: int
-    holder: str
+    ours: bool  # another lease of ours holds it
 
 
 def documented(host_port: HostPort | None, index: int, slot: int) -> int | None:
@@ -82,17 +81,32 @@ def is_free(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) != 0
 
 
-def holder(port: int) -> str:
-    """Which program listens on a port, as far as this user may know."""
+def holders() -> Mapping[int, str]:
+    """Which program listens on which port, as far as this user may know. Takes a while."""
     import psutil
 
+    found: dict[int, str] = {}
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            local = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and local and local.port == port:
-                name = psutil.Process(connection.pid).name() if connection.pid else "a program"
-                return f"{name} (pid {connection.pid})" if connection.pid else name
-    return "another program"
+            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr:
+                with contextlib.suppress(psutil.Error):
+                    name = psutil.Process(connection.pid).name()
+                    found[connection.laddr.port] = f"{name} (pid {connection.pid})"
+    return found
+
+
+def holder(port: int) -> str:
+    """Which program listens on a port."""
+    return holders().get(port, "another program")
+
+
+def told(moved: Sequence[Moved]) -> list[tuple[Moved, str]]:
+    """Each port that was moved with the one who holds the documented one."""
+    listening = {} if all(m.ours for m in moved) else holders()
+    other = "another program"
+    return [
+        (m, "another lab or group" if m.ours else listening.get(m.wanted, other)) for m in moved
+    ]
 
 
 class Ports:
@@ -103,11 +117,9 @@ class Ports:
         database: Database,
         *,
         is_free: Callable[[int], bool] = is_free,
-        holder: Callable[[int], str] = holder,
     ) -> None:
         self._database = database
         self._is_free = is_free
-        self._holder = holder
 
     def lease_lab(self, spec: LabSpec, slot: int, *, ssh: bool) -> tuple[Moved, ...]:
         """Lease for every server that the lab may ever have; what is leased already stays."""
@@ -130,23 +142,21 @@ class Ports:
             for port in node_ports(group, spec.services[group.name], index, slot, ssh=ssh):
                 if port.service in held:
                     continue
-                got, by = self._choose(connection, port.wanted)
+                got, ours = self._choose(connection, port.wanted)
                 connection.execute(
                     "INSERT INTO leases (lab, node, service, host_port) VALUES (?, ?, ?, ?)",
                     (spec.lab, node, port.service, got),
                 )
                 if port.wanted is not None and got != port.wanted:
-                    moved.append(Moved(node, port.service, port.wanted, got, by))
+                    moved.append(Moved(node, port.service, port.wanted, got, ours))
         return tuple(moved)
 
-    def _choose(self, connection: sqlite3.Connection, wanted: int | None) -> tuple[int, str]:
+    def _choose(self, connection: sqlite3.Connection, wanted: int | None) -> tuple[int, bool]:
+        """A port for a new lease, and whether a lease of ours kept it from being `wanted`."""
         leased = {row["host_port"] for row in connection.execute("SELECT host_port FROM leases")}
-        by = ANOTHER_LAB
-        if wanted is not None and wanted not in leased:
-            if self._is_free(wanted):
-                return wanted, ""
-            by = self._holder(wanted)
-        return self.free(leased), by
+        if wanted is None or wanted in leased:
+            return self.free(leased), True
+        return (wanted if self._is_free(wanted) else self.free(leased)), False
 
     def free(self, besides: set[int]) -> int:
         """The lowest free port of the search range that is not in `besides`."""

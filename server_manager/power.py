@@ -14,6 +14,7 @@ from labcore.wire.lab import Desired, Group, PowerState, Scaling, Wanted
 from server_manager.core import Core
 from server_manager.labspec import member_name, most_servers
 from server_manager.operations import OFF, Operations, ask
+from server_manager.ports import Moved
 from server_manager.registry import GroupWish, LabRecord, ServerRecord
 
 SCALER_SILENT_S = 15.0  # it asks every few seconds; beyond this it is not there
@@ -79,11 +80,15 @@ class Power:
 
     def _most(self, lab: LabRecord, group: Group) -> int:
         """The highest number a server may have: one more for each that is lost."""
-        most = most_servers(group)
+        return most_servers(group) + (len(self._lost(lab)) if group.scaling else 0)
+
+    def _lost(self, lab: LabRecord) -> frozenset[str]:
+        """The ids of servers whose machine is positively gone: they do not count."""
         driver = self._core.driver(lab)
-        if group.scaling is None or not driver.capabilities().members:
-            return most
-        return most + sum(s.state is PowerState.LOST for s in driver.servers(lab.name))
+        if not driver.capabilities().members:
+            return frozenset()
+        servers = driver.servers(lab.name)
+        return frozenset(s.ref.id for s in servers if s.state is PowerState.LOST)
 
     def row(self, target: Target) -> ServerRecord:
         """The server as the registry has it; raises NotFound for one that was never made."""
@@ -94,15 +99,22 @@ class Power:
 
         Raises Conflict above the maximum or when the lab should not be up.
         """
+        lost = self._lost(target.lab)
+        ssh = self._core.driver(target.lab).capabilities().access == "ssh"
+        moved: tuple[Moved, ...] = ()
         with self._core.database.transaction():
             lab = self._check_up(target.lab.name)
+            group, index = target.group, target.index
             row = self._core.servers.find(lab.name, target.name)
             if row is None or row.wanted is not Wanted.ON:
-                self._raise_count(lab, target.group, by_scaler=by_scaler)
-                ssh = self._core.driver(lab).capabilities().access == "ssh"
-                self._core.ports.lease(lab.spec, target.group, target.index, lab.slot, ssh=ssh)
-                row = self._core.servers.add(lab.name, target.group.name, target.index, target.name)
+                if by_scaler:
+                    self._check_room(lab, group, lost)
+                else:
+                    self._raise_count(lab, group)
+                moved = self._core.ports.lease(lab.spec, group, index, lab.slot, ssh=ssh)
+                row = self._core.servers.add(lab.name, group.name, index, target.name)
                 self._core.servers.want(row, Wanted.ON)
+        self._core.tell_moved(lab.name, moved)
         began = self._core.clock.monotonic()
 
         def created() -> None:
@@ -117,17 +129,16 @@ class Power:
             raise Conflict(f"lab {name!r} is not to be up", f"labctl up --lab {name}")
         return lab
 
-    def _raise_count(self, lab: LabRecord, group: Group, *, by_scaler: bool) -> None:
-        scaling = group.scaling
-        if scaling is None:
-            return
-        if by_scaler:
-            if self._wanted_on(lab, group) >= most_servers(group):
-                raise self._too_many(group, scaling)
+    def _check_room(self, lab: LabRecord, group: Group, lost: frozenset[str]) -> None:
+        if group.scaling and self._wanted_on(lab, group, lost) >= most_servers(group):
+            raise self._too_many(group, group.scaling)
+
+    def _raise_count(self, lab: LabRecord, group: Group) -> None:
+        if group.scaling is None:
             return
         wish = self._core.labs.wishes(lab.name)[group.name]
-        if wish.desired_count >= scaling.max:
-            raise self._too_many(group, scaling)
+        if wish.desired_count >= group.scaling.max:
+            raise self._too_many(group, group.scaling)
         self._core.labs.set_wish(lab.name, group.name, GroupWish(wish.desired_count + 1, wish.mode))
 
     def _too_many(self, group: Group, scaling: Scaling) -> Conflict:
@@ -136,9 +147,9 @@ class Power:
             "raise scaling.max in lab.yaml, then labctl up",
         )
 
-    def _wanted_on(self, lab: LabRecord, group: Group) -> int:
-        rows = self._core.servers.of(lab.name)
-        return sum(s.group == group.name and s.wanted is Wanted.ON for s in rows)
+    def _wanted_on(self, lab: LabRecord, group: Group, lost: frozenset[str]) -> int:
+        rows = (s for s in self._core.servers.of(lab.name) if s.group == group.name)
+        return sum(s.wanted is Wanted.ON and s.id not in lost for s in rows)
 
     def off(self, target: Target, *, by_scaler: bool) -> None:
         """Turn it off; a person's call on a scaled group returns when the scaler has drained it.
@@ -161,11 +172,12 @@ class Power:
         scaling = target.group.scaling
         if scaling is None:
             raise Forbidden(f"group {target.group.name!r} is not scaled")
+        lost = self._lost(target.lab)
         with self._core.database.transaction():
             lab = self._check_up(target.lab.name)
             row = self.row(target)
             if row.wanted is Wanted.ON:
-                if self._wanted_on(lab, target.group) <= scaling.min:
+                if self._wanted_on(lab, target.group, lost) <= scaling.min:
                     raise self._too_few(target.group, scaling)
                 self._core.servers.want(row, Wanted.OFF)
         self._operations.power_off(lab, row)

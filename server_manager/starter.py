@@ -14,7 +14,6 @@ from labcore.clock import Clock
 from labcore.errors import LabError, Unreachable, from_wire
 from labcore.files import read_json, read_secret, tail
 from labcore.manager_client import ManagerClient
-from labcore.waiting import NotYet, wait_until
 from server_manager.paths import STATE_DIR_VARIABLE, StatePaths
 
 START_LIMIT_S = 30.0
@@ -64,20 +63,17 @@ def ensure_running(paths: StatePaths, clock: Clock, *, port: int | None = None) 
 
 
 def _start(paths: StatePaths, clock: Clock, port: int | None) -> ManagerClient:
-    from labcore.commands import spawn_detached
+    from labcore.waiting import NotYet, wait_until
 
-    pid = None
-    if status(paths) is None:
-        paths.manager.unlink(missing_ok=True)
-        argv = [sys.executable, "-I", "-m", "server_manager"]
-        argv += ["--port", str(port)] if port is not None else []
-        environment = {STATE_DIR_VARIABLE: str(paths.root)}
-        pid = spawn_detached(argv, log=paths.log, env=environment, cwd=paths.root)
+    started: list[int] = []
 
     def probe() -> ManagerClient:
         running = status(paths)
         if running is None:
-            _check_start(paths, pid)
+            # One that was about to end may have kept us waiting until now.
+            if not started:
+                started.append(_spawn(paths, port))
+            _check_start(paths, started[0])
             raise NotYet("it says nothing yet")
         client = _client(paths, running.url)
         if not client.is_alive():
@@ -94,14 +90,24 @@ def _start(paths: StatePaths, clock: Clock, port: int | None) -> ManagerClient:
     )
 
 
-def _check_start(paths: StatePaths, pid: int | None) -> None:
+def _spawn(paths: StatePaths, port: int | None) -> int:
+    from labcore.commands import spawn_detached
+
+    paths.manager.unlink(missing_ok=True)
+    argv = [sys.executable, "-I", "-m", "server_manager"]
+    argv += ["--port", str(port)] if port is not None else []
+    environment = {STATE_DIR_VARIABLE: str(paths.root)}
+    return spawn_detached(argv, log=paths.log, env=environment, cwd=paths.root)
+
+
+def _check_start(paths: StatePaths, pid: int) -> None:
     """Raise what the process that was started ended with, if it has ended."""
     import psutil
 
     said = _said(paths)
     if "error" in said and said.get("pid") == pid:
         raise from_wire(said, "the server-manager could not start")
-    if pid is not None and not psutil.pid_exists(pid):
+    if not psutil.pid_exists(pid):
         raise LabError(
             "the server-manager could not start", f"see {paths.log}", tail(paths.log, LOG_LINES)
         )
@@ -109,6 +115,8 @@ def _check_start(paths: StatePaths, pid: int | None) -> None:
 
 def stop(paths: StatePaths, clock: Clock) -> bool:
     """Tell it to end, and wait until it has; False if none ran. Labs go on without it."""
+    from labcore.waiting import NotYet, wait_until
+
     running = status(paths)
     if running is None:
         return False

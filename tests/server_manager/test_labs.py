@@ -18,8 +18,10 @@ def test_up_makes_control_and_the_first_agents_and_tells_every_gate(parts):
     assert lab.scaler_url == "http://127.0.0.1:5200"
     events = parts.core.events.after(run, "demo", 1000)
     gates = [(e.node, e.data["gate"]) for e in events if e.kind == "gate"]
-    for node in ("control", "agent-1", "agent-2"):
-        assert [gate for who, gate in gates if who == node] == ["created", "booted", "healthy"]
+    own = ["created", "booted", "healthy"]
+    assert [gate for node, gate in gates if node == "control"] == own
+    for agent in ("agent-1", "agent-2"):
+        assert [gate for node, gate in gates if node == agent] == [*own, "serving"]
     assert events[-1].data == {"run": run, "state": "up"}
 
 

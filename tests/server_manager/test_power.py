@@ -1,0 +1,317 @@
+"""Single servers: a person's wishes, the scaler's work, faults."""
+
+import functools
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from labcore.clock import FakeClock, SystemClock
+from labcore.errors import Conflict, DriverFailed, Forbidden, NotFound, TimedOut
+from labcore.wire.lab import Desired, PowerState
+from server_manager.drivers.fake import FakeDriver
+from server_manager.executors import Threads
+from tests.server_manager.parts import Parts, make_parts
+
+
+def on(parts: Parts, name: str, *, by_scaler: bool = False) -> None:
+    parts.manager.power.on(parts.manager.power.find(name), by_scaler=by_scaler)
+
+
+def off(parts: Parts, name: str, *, by_scaler: bool = False) -> None:
+    parts.manager.power.off(parts.manager.power.find(name), by_scaler=by_scaler)
+
+
+def act(parts: Parts, name: str, action: str) -> None:
+    parts.manager.power.act(parts.manager.power.find(name), action)
+
+
+def fixed(**fields: object) -> dict[str, object]:
+    """A lab file whose agents have a fixed size."""
+    groups = [{"name": "control", "role": "control"}, {"name": "agent", "count": 2}]
+    return {"groups": groups, "scaling": None, **fields}
+
+
+class TestAPerson:
+    def test_on_creates_the_agent_and_raises_the_count(self, parts):
+        parts.up()
+        on(parts, "agent-3")
+        assert parts.states()["agent-3"] == "running"
+        assert parts.count() == 3
+
+    def test_on_again_changes_nothing(self, parts):
+        parts.up()
+        on(parts, "agent-3")
+        on(parts, "agent-3")
+        assert parts.count() == 3
+        assert parts.made("create").count(("create", "agent-3")) == 1
+
+    def test_on_above_the_maximum_is_refused_and_names_it(self, parts):
+        parts.up(scaling={"min": 2, "max": 2, "standby": 1})
+        with pytest.raises(Conflict, match="maximum of 2"):
+            on(parts, "agent-3")
+        assert "agent-3" not in parts.states()
+        assert parts.count() == 2
+
+    def test_off_below_the_minimum_is_refused(self, parts):
+        parts.up()
+        with pytest.raises(Conflict, match="minimum of 2"):
+            off(parts, "agent-2")
+        assert parts.wanted()["agent-2"] == "on"
+
+    def test_off_waits_for_the_scaler_to_drain(self, tmp_path):
+        clock = ScalerClock()
+        parts = make_parts(tmp_path, clock=clock)
+        parts.up()
+        on(parts, "agent-3")
+        clock.then = lambda: off(parts, "agent-3", by_scaler=True)
+        off(parts, "agent-3")
+        assert parts.states()["agent-3"] == "stopped"
+        assert parts.count() == 2
+        parts.core.database.close()
+
+    def test_off_that_the_scaler_does_not_carry_out_times_out_and_stays_wished(self, parts):
+        parts.up()
+        on(parts, "agent-3")
+        with pytest.raises(TimedOut, match="drain and turn off demo/agent-3: not within 60 s"):
+            off(parts, "agent-3")
+        assert parts.wanted()["agent-3"] == "off"
+        assert parts.count() == 2
+
+    def test_off_needs_a_scaler_that_lives(self, parts):
+        parts.up()
+        on(parts, "agent-3")
+        parts.clock.advance(15.5)
+        with pytest.raises(Conflict, match="does not answer") as caught:
+            off(parts, "agent-3")
+        assert "labctl up repairs it" in caught.value.hint
+        assert (parts.wanted()["agent-3"], parts.count()) == ("on", 3)
+        parts.manager.power.heard_from_scaler("demo")
+        parts.driver.die("demo", "agent-3")
+        off(parts, "agent-3")
+        assert parts.count() == 2
+
+    def test_off_of_a_fixed_group_is_immediate_and_up_turns_it_on_again(self, parts):
+        parts.up(**fixed())
+        off(parts, "agent-2")
+        off(parts, "control")
+        assert parts.states() == {"control": "stopped", "agent-1": "running", "agent-2": "stopped"}
+        parts.up(**fixed())
+        assert set(parts.states().values()) == {"running"}
+
+    def test_on_is_refused_while_the_lab_is_down(self, parts):
+        parts.up()
+        parts.manager.down("demo")
+        with pytest.raises(Conflict, match="not to be up"):
+            on(parts, "agent-1")
+        off(parts, "agent-1")
+        assert parts.states()["agent-1"] == "stopped"
+
+    def test_on_that_the_driver_fails_stays_wished(self, parts):
+        parts.up()
+        parts.driver.fail("create", node="agent-3")
+        with pytest.raises(DriverFailed, match="create agent-3 failed"):
+            on(parts, "agent-3")
+        assert parts.wanted()["agent-3"] == "on"
+
+
+class ScalerClock(FakeClock):
+    """Calls `then` once when somebody waits, as a scaler in another process would act."""
+
+    then: Callable[[], None] | None = None
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if self.then is not None:
+            then, self.then = self.then, None
+            then()
+
+
+class TestTheScaler:
+    def test_on_makes_what_is_wished_but_changes_no_wish(self, parts):
+        parts.up()
+        on(parts, "agent-3", by_scaler=True)
+        assert parts.states()["agent-3"] == "running"
+        assert parts.count() == 2
+
+    def test_on_heals_a_killed_one(self, parts):
+        parts.up()
+        act(parts, "agent-1", "kill")
+        assert parts.states()["agent-1"] == "stopped"
+        on(parts, "agent-1", by_scaler=True)
+        assert parts.states()["agent-1"] == "running"
+
+    def test_never_more_than_maximum_and_standby(self, parts):
+        parts.up(scaling={"min": 2, "max": 2, "standby": 1})
+        on(parts, "agent-3", by_scaler=True)
+        with pytest.raises(NotFound):
+            on(parts, "agent-4", by_scaler=True)
+
+    def test_what_is_lost_is_replaced_under_a_new_name(self, parts):
+        parts.up(scaling={"min": 2, "max": 2})
+        parts.driver.tell("demo", "agent-1", PowerState.LOST)
+        on(parts, "agent-3", by_scaler=True)
+        assert parts.states()["agent-3"] == "running"
+
+    def test_off_not_below_the_minimum(self, parts):
+        parts.up()
+        on(parts, "agent-3", by_scaler=True)
+        off(parts, "agent-3", by_scaler=True)
+        with pytest.raises(Conflict, match="minimum"):
+            off(parts, "agent-2", by_scaler=True)
+        assert parts.states() == {
+            "control": "running",
+            "agent-1": "running",
+            "agent-2": "running",
+            "agent-3": "stopped",
+        }
+
+    def test_removal_may_be_for_good(self, parts):
+        parts.up(scaling={"min": 1, "max": 3, "removal": "destroy"}, groups=GROUPS_OF_TWO)
+        off(parts, "agent-2", by_scaler=True)
+        assert sorted(parts.states()) == ["agent-1", "control"]
+        assert [s.ref.name for s in parts.driver.servers("demo")] == ["agent-1", "control"]
+
+    def test_may_not_turn_off_control(self, parts):
+        parts.up()
+        with pytest.raises(Forbidden):
+            off(parts, "control", by_scaler=True)
+
+    @pytest.mark.parametrize("wish", [Desired.DOWN, Desired.DESTROYED])
+    def test_may_do_nothing_unless_the_lab_is_to_be_up(self, parts, wish):
+        parts.up()
+        parts.manager.runs.write(parts.core.labs.get("demo"), wish)
+        with pytest.raises(Conflict, match="not to be up"):
+            on(parts, "agent-3", by_scaler=True)
+        with pytest.raises(Conflict, match="not to be up"):
+            off(parts, "agent-2", by_scaler=True)
+
+
+GROUPS_OF_TWO = [{"name": "control", "role": "control"}, {"name": "agent", "count": 2}]
+
+
+class TestFaults:
+    def test_kill_changes_no_wish(self, parts):
+        parts.up()
+        act(parts, "agent-1", "kill")
+        assert (parts.wanted()["agent-1"], parts.count()) == ("on", 2)
+        assert str(parts.manager.lab("demo").state) == "degraded"
+
+    def test_pause_and_resume(self, parts):
+        parts.up()
+        act(parts, "agent-1", "pause")
+        assert parts.states()["agent-1"] == "paused"
+        act(parts, "agent-1", "resume")
+        assert parts.states()["agent-1"] == "running"
+
+    def test_pausing_what_is_off_is_a_conflict(self, parts):
+        parts.up()
+        act(parts, "agent-1", "kill")
+        with pytest.raises(Conflict, match="is off"):
+            act(parts, "agent-1", "pause")
+
+    def test_a_fault_of_a_driver_is_told_as_one(self, parts, monkeypatch):
+        parts.up()
+
+        def broken(ref, *, force=False):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(parts.driver, "stop", broken)
+        with pytest.raises(DriverFailed, match="ZeroDivisionError"):
+            act(parts, "agent-1", "kill")
+        assert parts.core.journal.entries()[-1].state == "failed"
+
+    def test_delete_only_what_is_not_wanted(self, parts):
+        parts.up(**fixed())
+        target = parts.manager.power.find("agent-2")
+        with pytest.raises(Conflict, match="wanted on"):
+            parts.manager.power.delete(target)
+        off(parts, "agent-2")
+        parts.manager.power.delete(target)
+        assert "agent-2" not in parts.states()
+
+
+class TestNames:
+    def test_a_name_in_several_labs_must_say_which(self, parts):
+        parts.up("one")
+        parts.up("two")
+        with pytest.raises(Conflict, match="several labs") as caught:
+            parts.manager.power.find("agent-1")
+        assert caught.value.hint == "say which: one/agent-1, two/agent-1"
+        assert parts.manager.power.find("two/agent-1").lab.name == "two"
+
+    @pytest.mark.parametrize(
+        "name", ["agent-6", "agent-0", "agent", "", "/", "no/agent-1", "x/y/z"]
+    )
+    def test_what_no_lab_may_have_is_not_found(self, parts, name):
+        parts.up()
+        with pytest.raises(NotFound):
+            parts.manager.power.find(name)
+
+    def test_a_scaler_may_not_name_another_lab(self, parts):
+        parts.up("one")
+        parts.up("two")
+        with pytest.raises(Forbidden):
+            parts.manager.power.find("two/agent-1", "one")
+
+
+class TestSideBySide:
+    def test_one_server_one_operation_at_a_time(self, tmp_path):
+        """Ten threads turn the same two servers on and kill them: no two calls on one overlap."""
+        driver = Watching(SystemClock())
+        parts = make_parts(tmp_path, driver=driver, executor=Threads(), clock=FakeClock())
+        lab = parts.core.labs.add(spec_of(parts), "now")
+        for group in lab.spec.groups:
+            parts.core.ports.lease(lab.spec, group, 1, 0, ssh=False)
+        servers = [parts.core.servers.add("demo", "agent", i, f"agent-{i}") for i in (1, 2)]
+        operations = parts.manager.operations
+
+        def task(number: int) -> None:
+            server = servers[number % 2]
+            if number % 3:
+                operations.ensure_on(lab, server)
+            else:
+                operations.power_off(lab, server, force=True)
+
+        errors = Threads().gather([functools.partial(task, number) for number in range(30)])
+        assert errors == ()
+        assert driver.overlapped is False
+        assert driver.most_at_once == 2
+        assert all(entry.state == "done" for entry in parts.core.journal.entries())
+        parts.core.database.close()
+
+
+def spec_of(parts: Parts):
+    from server_manager.labspec import from_file
+
+    return from_file({"lab": "demo", "driver": "fake"}, "demo")
+
+
+class Watching(FakeDriver):
+    """Notes calls that are made at the same time; calls on two servers wait for one another."""
+
+    def __init__(self, clock) -> None:
+        super().__init__(clock)
+        self.overlapped, self.most_at_once = False, 0
+        self._inside: list[str] = []
+        self._note = threading.Condition()
+
+    def _watched(self, name: str, call) -> None:
+        with self._note:
+            self.overlapped |= name in self._inside
+            self._inside.append(name)
+            self.most_at_once = max(self.most_at_once, len(self._inside))
+            self._note.notify_all()
+            self._note.wait_for(lambda: self.most_at_once > 1, timeout=2.0)
+        call()
+        with self._note:
+            self._inside.remove(name)
+
+    def start(self, ref) -> None:
+        self._watched(ref.name, lambda: super(Watching, self).start(ref))
+
+    def stop(self, ref, *, force: bool = False) -> None:
+        self._watched(ref.name, lambda: super(Watching, self).stop(ref, force=force))
+
+    def create(self, spec) -> None:
+        self._watched(spec.ref.name, lambda: super(Watching, self).create(spec))
