@@ -140,7 +140,7 @@ class Load:
         self.ledger.seconds = time.perf_counter() - began
         self.over = True
         deadline = time.perf_counter() + LAST_ANSWER_S
-        while self._open() and time.perf_counter() < deadline:
+        while (self._open() or self._tasks) and time.perf_counter() < deadline:
             await asyncio.sleep(0.005)
         self.ledger.lost["no answer"] = self._open()
         return self.ledger

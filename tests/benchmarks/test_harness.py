@@ -41,6 +41,7 @@ def load(answer: bytes, *, last: bool) -> Ledger:
         (ANSWER, False, set()),
         (ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), True, set()),
         (ANSWER.replace(b"200 OK", b"502 Bad"), False, {"502"}),
+        (b"", True, {"closed"}),
         (ANSWER[:20], True, {"closed"}),
     ],
 )
