@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from control_node.policies import guards, manual, schedule, target, threshold
+from control_node.policies import guards, manual, predictive, schedule, target, threshold
 from control_node.policies.situation import (
     CPU,
     MEMORY,
@@ -30,6 +30,10 @@ def _few(scaling: Scaling) -> float:
     return scaling.interval_s * (scaling.evaluation_periods + 1)
 
 
+def _none(scaling: Scaling) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Policy:
     """One entry of the registry."""
@@ -38,7 +42,9 @@ class Policy:
     check: Callable[[Scaling], None]  # raises UsageProblem, naming the setting
     summary: str
     cools_down: bool = False  # obeys cooldown_out_s and cooldown_in_s
-    window_s: Callable[[Scaling], float] = _few  # how much history it needs
+    points_s: Callable[[Scaling], float] = _few  # how long it needs points of history
+    wishes_s: Callable[[Scaling], float] = _none
+    options: type | None = None  # the dataclass of its scaling.options
 
 
 POLICIES: Mapping[str, Policy] = {
@@ -58,9 +64,20 @@ POLICIES: Mapping[str, Policy] = {
         target.propose,
         target.check,
         "as many nodes as bring CPU to a target, inwards after a while (Kubernetes HPA)",
-        window_s=target.window_s,
+        wishes_s=target.wishes_s,
+        options=target.TargetOptions,
     ),
-    "schedule": Policy(schedule.propose, schedule.check, "a timetable"),
+    "predictive": Policy(
+        predictive.propose,
+        predictive.check,
+        "what demand will need when a node has booted, at once; inwards late and one by one",
+        points_s=predictive.points_s,
+        wishes_s=predictive.wishes_s,
+        options=predictive.PredictiveOptions,
+    ),
+    "schedule": Policy(
+        schedule.propose, schedule.check, "a timetable", options=schedule.ScheduleOptions
+    ),
     "manual": Policy(manual.propose, manual.check, "only people change the count"),
 }
 
@@ -191,13 +208,19 @@ def remember(
         in_flight=in_flight(observation.samples),
         desired=verdict.count,
     )
-    since = now - find(scaling).window_s(scaling)
+    policy = find(scaling)
+    wishes_since = now - policy.wishes_s(scaling)
+    points_since = now - policy.points_s(scaling)
     wish = Wish(now, observation.desired if verdict.wish is None else verdict.wish)
     return History(
-        points=tuple(p for p in (*history.points, point) if since <= p.at <= now)[-MOST_POINTS:],
+        points=tuple(p for p in (*history.points, point) if points_since <= p.at <= now)[
+            -MOST_POINTS:
+        ],
         last_out_at=now if verdict.action is Action.OUT else seen.last_out_at,
         last_in_at=now if verdict.action is Action.IN else seen.last_in_at,
-        wishes=tuple(w for w in (*history.wishes, wish) if since <= w.at <= now)[-MOST_POINTS:],
+        wishes=tuple(w for w in (*history.wishes, wish) if wishes_since <= w.at <= now)[
+            -MOST_POINTS:
+        ],
         last_active=point if seen.averages.get(CPU) else history.last_active,
         before_out=_before_out(history, point, verdict, scaling),
     )

@@ -38,7 +38,7 @@ def check(scaling: Scaling) -> None:
     within(chosen.stabilization_s, "stabilization_s", 0.0, 3600.0)
 
 
-def window_s(scaling: Scaling) -> float:
+def wishes_s(scaling: Scaling) -> float:
     """The stabilisation window."""
     return options(TargetOptions, scaling).stabilization_s
 

@@ -62,15 +62,15 @@ def check_memory(scaling: Scaling) -> None:
 
 def propose(seen: Situation) -> Proposal:
     """One node more, one fewer, or as it is."""
-    stuck = stuck_memory(seen)
     high = _above(seen.averages, seen.scaling)
-    helping = [metric for metric in high if metric != MEMORY or not stuck]
-    if helping:
-        reasons = tuple(_sentence(seen, m, "above", seen.scaling.out_above[m]) for m in helping)
-        return Proposal(seen.desired + 1, reasons, _not_yet(seen, outwards=True))
+    memory = high_memory(seen)
+    if memory is not None and memory.vetoes:
+        high.remove(MEMORY)
     if high:
-        reason = _sentence(seen, MEMORY, "above", seen.scaling.out_above[MEMORY])
-        return Proposal(seen.desired, (reason,), (stuck or "",))
+        reasons = tuple(_sentence(seen, m, "above", seen.scaling.out_above[m]) for m in high)
+        return Proposal(seen.desired + 1, reasons, _not_yet(seen, outwards=True))
+    if memory is not None:
+        return memory
     if _low(seen.averages, seen.scaling):
         bounds = seen.scaling.in_below.items()
         reasons = tuple(_sentence(seen, metric, "below", bound) for metric, bound in bounds)
@@ -127,14 +127,25 @@ def _agrees(point: Point, scaling: Scaling, *, outwards: bool) -> bool:
     return point.answered == point.serving and _low(point.averages, scaling)
 
 
-def stuck_memory(seen: Situation) -> str | None:
-    """Why one more node for the sake of memory is pointless; None if it may help.
+def high_memory(seen: Situation) -> Proposal | None:
+    """One node more because memory is above its limit, or why not; None if it is not.
 
     What a node needs to run at all does not shrink when nodes are added, so memory can stay above
     its limit for ever. A node that was added while memory was too high must have lowered it.
     """
+    bound = seen.scaling.out_above.get(MEMORY)
+    if bound is None or seen.averages.get(MEMORY, bound) <= bound:
+        return None
+    reasons = (_sentence(seen, MEMORY, "above", bound),)
+    stuck = _stuck(seen)
+    if stuck:
+        return Proposal(seen.desired, reasons, (stuck,))
+    return Proposal(seen.desired + 1, reasons)
+
+
+def _stuck(seen: Situation) -> str | None:
     before = seen.history.before_out
-    if before is None or MEMORY not in seen.averages or seen.counted <= before.serving:
+    if before is None or seen.counted <= before.serving:
         return None
     was, now = before.averages.get(MEMORY, 0.0), seen.averages[MEMORY]
     fair_share = was * (1.0 - before.serving / seen.counted)

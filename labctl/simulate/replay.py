@@ -1,0 +1,111 @@
+"""What another policy would have said at each decision that a scaler recorded.
+
+Only the words change, not the past: at every decision the policy is shown what was recorded then
+(samples, wished count, changes made), since nobody knows the metrics of a group that never was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from control_node.policies import History, Observation, Verdict, decide, remember
+from labcore import codec
+from labcore.clock import parse_rfc3339
+from labcore.errors import NotFound, UsageProblem
+from labcore.wire.event import Event, EventKind
+from labcore.wire.lab import Scaling
+from labcore.wire.scaler import Action, Decision
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One recorded decision, and what the policy says instead."""
+
+    at: str
+    group: str
+    policy: str
+    recorded_policy: str
+    recorded_action: Action
+    recorded_count: int
+    action: Action
+    count: int
+    reasons: tuple[str, ...]
+    vetoes: tuple[str, ...]
+
+
+@dataclass
+class _Group:
+    """What is known of one group on the way through the record."""
+
+    history: History = field(default_factory=History)
+    desired: int | None = None
+
+
+def read_decisions(path: Path) -> tuple[Decision, ...]:
+    """The decisions among the events in a file: a JSON list, or one event a line.
+
+    Raises NotFound, and UsageProblem with what is wrong, or with no decision at all.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"cannot read {path}: {error}") from error
+    try:
+        lines = [line for line in text.splitlines() if line.strip()]
+        found = json.loads(text) if text.lstrip().startswith("[") else [*map(json.loads, lines)]
+    except json.JSONDecodeError as error:
+        hint = "labctl events -o json > events.json"
+        raise UsageProblem(f"{path} is not a JSON list of events: {error}", hint) from error
+    events = [codec.decode(Event, item, f"{path}[{i}]") for i, item in enumerate(found)]
+    decisions = tuple(
+        codec.decode(Decision, event.data, f"{path}: event {event.seq}")
+        for event in events
+        if event.kind is EventKind.DECISION
+    )
+    if not decisions:
+        raise UsageProblem(f"{path} holds {len(events)} events, none of them a decision")
+    return decisions
+
+
+def replay(name: str, scaling: Scaling, decisions: tuple[Decision, ...]) -> tuple[Answer, ...]:
+    """The answers of one policy, in the order of the record; each group has its own history."""
+    groups: dict[str, _Group] = {}
+    return tuple(
+        _answer(name, scaling, recorded, groups.setdefault(recorded.group, _Group()))
+        for recorded in decisions
+    )
+
+
+def _answer(name: str, scaling: Scaling, recorded: Decision, group: _Group) -> Answer:
+    moment = parse_rfc3339(recorded.at)
+    now = moment.timestamp()
+    held = recorded.action is Action.HOLD
+    before = recorded.current if group.desired is None else group.desired
+    observation = Observation(
+        samples=recorded.samples,
+        desired=recorded.count if held else before,
+        booting=int(recorded.inputs.get("booting") or 0),
+        draining=int(recorded.inputs.get("draining") or 0),
+        unknown=int(recorded.inputs.get("unknown") or 0),
+        at=moment,
+    )
+    said = decide(now, group.history, observation, scaling)
+    happened = Verdict(recorded.action, recorded.count, recorded.reasons, wish=said.wish)
+    group.history = remember(now, group.history, observation, happened, scaling)
+    group.desired = recorded.count
+    return Answer(
+        at=recorded.at,
+        group=recorded.group,
+        policy=name,
+        recorded_policy=recorded.policy,
+        recorded_action=recorded.action,
+        recorded_count=recorded.count,
+        action=said.action,
+        count=said.count,
+        reasons=said.reasons,
+        vetoes=said.vetoes,
+    )
