@@ -18,13 +18,13 @@ class QuickLane:
         from waitress.task import ThreadedTaskDispatcher
 
         self.paths = paths
-        self._others = others
+        self.others = others
         self._quick = ThreadedTaskDispatcher()
         self._quick.set_thread_count(1)
 
     def add_task(self, channel: Any) -> None:
         """Called by waitress when the first of a connection's requests has been read whole."""
-        lane = self._quick if self.is_quick(channel) else self._others
+        lane = self._quick if self.is_quick(channel) else self.others
         lane.add_task(channel)
 
     def is_quick(self, channel: Any) -> bool:
@@ -48,9 +48,12 @@ class Traffic:
     def in_flight(self) -> int:
         """Connections with a request being read, queued, worked on or answered.
 
-        Waitress's own lists are read, so that there is no gap between two countings in which a
-        request could hide. Requests in the quick lane do not count.
+        0 only if there is nothing at all to wait for: waitress's own lists are read, so that there
+        is no gap between two countings in which a request could hide, and threads that work for a
+        client that went away count as well. Requests in the quick lane do not.
         """
         lane = self._server.task_dispatcher
         channels = tuple(self._server.active_channels.values())
-        return sum(is_busy(channel) and not lane.is_quick(channel) for channel in channels)
+        asked = sum(is_busy(channel) and not lane.is_quick(channel) for channel in channels)
+        worked_on: int = len(lane.others.queue) + lane.others.active_count
+        return max(asked, worked_on)

@@ -1,6 +1,7 @@
 """The demo application as a real process."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -94,6 +95,13 @@ def test_echo_returns_the_body(app: Program, kind: str | None, body: bytes):
     assert answer.status == 200
     assert answer.body == body
     assert answer.headers["Content-Type"] == (kind or "application/octet-stream")
+
+
+def test_echo_returns_a_body_of_unknown_length(app: Program):
+    connection = app.connect()
+    connection.request("POST", "/echo", iter([b"a" * 1000, b"b" * 1000]), encode_chunked=True)
+    assert connection.getresponse().read() == b"a" * 1000 + b"b" * 1000
+    connection.close()
 
 
 def test_echo_refuses_more_than_a_mebibyte(app: Program):
@@ -204,6 +212,33 @@ def test_stopping_finishes_what_is_in_flight(own_app: Program, clients: ThreadPo
     idle.close()
     with pytest.raises(ConnectionRefusedError):
         own_app.ask("/")
+
+
+def test_what_the_kernel_accepted_for_it_is_answered(own_app: Program):
+    """Connections that stand in the listening socket's queue when it is told to stop."""
+    host, port = own_app.address.split(":")
+    own_app.process.send_signal(signal.SIGSTOP)
+    connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(10)]
+    for connection in connections:
+        connection.sendall(b"GET /work?ms=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    own_app.process.send_signal(signal.SIGTERM)
+    own_app.process.send_signal(signal.SIGCONT)
+    for connection in connections:
+        with connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert own_app.process.wait(timeout=40) == 0
+
+
+def test_work_for_a_client_that_went_away_is_in_flight_and_makes_no_noise(own_app: Program):
+    host, port = own_app.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"GET /slow?s=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for_in_flight(own_app, 1)
+    assert in_flight(own_app) == 1
+    wait_for_in_flight(own_app, 0)
+    assert own_app.stop() == 0
+    assert own_app.process.stderr is not None
+    assert own_app.process.stderr.read() == ""
 
 
 def test_clients_that_never_pause_do_not_keep_it_from_stopping(

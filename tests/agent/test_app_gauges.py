@@ -5,12 +5,17 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.metrics.api import Sources
 from agent.metrics.app_gauges import ASK_AGAIN_S, PATH, AppGauges, Gauges, parse
+from agent.metrics.drain import DrainState
+from agent.metrics.meters import SystemMeter
+from agent.metrics.sampler import Sampler
 from labcore.clock import FakeClock
 
 JSON = st.recursive(
@@ -141,6 +146,29 @@ def test_nobody_listens(app: App, clock: FakeClock):
     free = App()
     free.server_close()
     assert AppGauges(f"127.0.0.1:{free.server_port}", clock).refresh(5) == Gauges()
+
+
+def test_while_the_node_drains_every_question_asks_the_app(
+    app: App, clock: FakeClock, tmp_path: Path
+):
+    """Somebody waits for `in_flight` to be 0: what the last sample knew is too old."""
+    sampler = Sampler(SystemMeter(), clock)
+    sampler.sample()
+    clock.advance(0.5)
+    sampler.sample()  # the only sample that is ever taken here
+    gauges = AppGauges(f"127.0.0.1:{app.server_port}", clock)
+    drain = DrainState(tmp_path / "drain.json", 1.0)
+    sources = Sources("agent-1", sampler, gauges, drain, lambda: 1.0)
+    gauges.refresh(5)
+    app.answer = (200, b'{"in_flight": 0}')
+    assert sources.metrics().in_flight == 1
+    drain.set(True)
+    assert sources.metrics().in_flight == 0
+    app.answer = (200, b'{"in_flight": 7}')
+    assert sources.metrics().in_flight == 7
+    drain.set(False)
+    app.answer = (200, b'{"in_flight": 8}')
+    assert sources.metrics().in_flight == 7
 
 
 def test_a_node_without_an_app(clock: FakeClock):

@@ -125,19 +125,6 @@ def test_in_flight_rides_along(node: Node):
     wait_for("no request in flight", lambda: node.says().in_flight == 0)
 
 
-def test_a_draining_node_asks_its_app_at_once(own_node: Node):
-    with ThreadPoolExecutor(1) as client:
-        assert own_node.drain({"draining": True}).json == {"draining": True}
-        assert own_node.says().in_flight == 0
-        slow = client.submit(own_node.app.ask, "/slow?s=0.2")
-        seen = own_node.says().in_flight
-        while not slow.done():
-            seen = own_node.says().in_flight
-        # However few samples were taken meanwhile, the first answer after the last request knows.
-        assert seen is not None
-        assert own_node.says().in_flight == 0
-
-
 def test_a_node_whose_app_is_gone_says_nothing_of_it(own_node: Node):
     assert own_node.app.stop() == 0
     wait_for("no word of the app", lambda: own_node.says().in_flight is None)
