@@ -17,7 +17,7 @@ from control_node.scaler.evaluation import Evaluator
 from control_node.scaler.healing import Healer
 from control_node.scaler.ledger import Ledger
 from control_node.scaler.removal import DEFAULT_DRAIN_S
-from control_node.scaler.roster import UP, make_roster, managed_groups
+from control_node.scaler.roster import UP, Out, make_roster, managed_groups
 from control_node.scaler.rotation import Rotation
 from control_node.scaler.scene import Scene
 from control_node.scaler.state import State
@@ -92,8 +92,9 @@ class Controller:
 
     def _look(self, now: float, view: View, lab: Lab) -> Scene:
         leaving = self.state.removal.node if self.state.removal else None
+        out = Out(leaving, self._healer.given_up)
         rosters = tuple(
-            make_roster(lab, group, self._ledger, leaving, view)
+            make_roster(lab, group, self._ledger, out, view)
             for group in managed_groups(lab, self._own_group)
         )
         routed = self._wanted.backends.values() if self._wanted else ()

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from control_node.scaler.roster import DOWN, TAKES_ROOM, Roster
 from control_node.scaler.scene import Scene
-from control_node.scaler.types import Power, Step
+from control_node.scaler.types import Power, Publish, Step
 from labcore.names import node_name
 from labcore.wire.lab import LabState, PowerState, Server, Wanted
 
-# How long a running server may be unhealthy before it is power-cycled; doubles with each cycle of
-# the same node. Longer than a cold boot on a slow host.
+# How long a running server may be unhealthy before it is given up. Longer than a cold boot on a
+# slow host; doubles each time the same node is given up again.
 BOOT_LIMIT_S = 120.0
 LONGEST_BOOT_LIMIT_S = 960.0
 HIGHEST_INDEX = 99  # the port formula ends there
@@ -21,17 +21,27 @@ HIGHEST_INDEX = 99  # the port formula ends there
 @dataclass
 class _Ailing:
     since: float
-    cycles: int = 0
+    limit_s: float = BOOT_LIMIT_S
+    given_up: bool = False
 
 
 class Healer:
-    """Decides which servers to turn on and which to power-cycle.
+    """Decides which servers to turn on, and which to give up.
+
+    One that is given up is replaced first, if there is room, and then turned off; its number is
+    free again after that, so where there is no other it is a power cycle. The server-manager
+    lets nobody turn a server off below the minimum, hence the order.
 
     It keeps only how long a node has been unhealthy; that may be forgotten at any time.
     """
 
     def __init__(self) -> None:
         self._ailing: dict[str, _Ailing] = {}
+
+    @property
+    def given_up(self) -> frozenset[str]:
+        """The nodes that are not capacity any more, unless they get healthy after all."""
+        return frozenset(name for name, ailing in self._ailing.items() if ailing.given_up)
 
     def steps(self, scene: Scene) -> list[Step]:
         """What to do now; nothing while the server-manager is away or wants the lab down."""
@@ -48,38 +58,47 @@ class Healer:
         return steps
 
     def _ill(self, scene: Scene, roster: Roster) -> Iterator[Step]:
-        for server in roster.active:
-            if self._cycle_is_due(scene, roster, server):
-                ailing = self._ailing[server.name]
-                waited = scene.now - ailing.since
-                ailing.since, ailing.cycles = scene.now, ailing.cycles + 1
-                yield scene.problem(
-                    "never-healthy",
-                    server.name,
-                    f"{server.name} runs, but has not been healthy for {waited:.0f} s: "
-                    "turning it off and on",
-                    f"labctl logs {server.name}",
-                )
-                yield scene.ledger.begin(Power(server.name, roster.group.name, "off"))
+        for server in roster.servers:
+            ailing = self._examine(scene, server)
+            if ailing is None:
+                continue
+            if not ailing.given_up and scene.now - ailing.since >= ailing.limit_s:
+                ailing.given_up = True
+                yield _given_up(scene, server, scene.now - ailing.since)
+            if ailing.given_up:
+                yield from _off(scene, roster, server)
 
-    def _cycle_is_due(self, scene: Scene, roster: Roster, server: Server) -> bool:
-        name = server.name
-        probe = scene.probe(name)
+    def _examine(self, scene: Scene, server: Server) -> _Ailing | None:
+        """What is remembered of a node that runs and should be healthy, and is not."""
+        probe = scene.probe(server.name)
         if probe is not None and probe.health == "ok":
-            self._ailing.pop(name, None)
-            return False
-        settled = server.state is PowerState.RUNNING and server.operation is None
-        if not settled or scene.ledger.power(name) is not None:
-            if name in self._ailing:
-                self._ailing[name].since = scene.now
-            return False
-        ailing = self._ailing.setdefault(name, _Ailing(scene.now))
-        limit = min(BOOT_LIMIT_S * 2.0**ailing.cycles, LONGEST_BOOT_LIMIT_S)
-        return (
-            scene.now - ailing.since >= limit
-            and scene.ledger.may(Power(name, roster.group.name, "off"), scene.now)
-            and scene.is_unreachable_by_nginx(name)
-        )
+            self._ailing.pop(server.name, None)
+            return None
+        if server.state is PowerState.RUNNING and server.wanted is Wanted.ON:
+            ailing = self._ailing.setdefault(server.name, _Ailing(scene.now))
+            return ailing if server.operation is None else None
+        ailing = self._ailing.get(server.name)  # type: ignore[assignment]
+        if ailing is not None:
+            limit_s = ailing.limit_s * 2 if ailing.given_up else ailing.limit_s
+            self._ailing[server.name] = _Ailing(scene.now, min(limit_s, LONGEST_BOOT_LIMIT_S))
+        return None
+
+
+def _given_up(scene: Scene, server: Server, waited_s: float) -> Publish:
+    return scene.problem(
+        "never-healthy",
+        server.name,
+        f"{server.name} runs, but has not been healthy for {waited_s:.0f} s: it is replaced",
+        f"labctl logs {server.name}",
+    )
+
+
+def _off(scene: Scene, roster: Roster, server: Server) -> Iterator[Step]:
+    wanted = [s for s in roster.servers if s.wanted is Wanted.ON and s.state is not PowerState.LOST]
+    off = Power(server.name, roster.group.name, "off")
+    may = len(wanted) > roster.minimum and scene.ledger.may(off, scene.now)
+    if may and scene.is_unreachable_by_nginx(server.name):
+        yield scene.ledger.begin(off)
 
 
 def _dead(scene: Scene, roster: Roster) -> Iterator[Step]:
@@ -94,10 +113,10 @@ def _dead(scene: Scene, roster: Roster) -> Iterator[Step]:
 
 def _missing(scene: Scene, roster: Roster) -> Iterator[Step]:
     """New servers, lowest free numbers first, never more than there is room for."""
-    missing = roster.desired - roster.count
-    room = roster.maximum - roster.occupied
-    for name in _free_names(roster)[: max(0, min(missing, room))]:
-        yield from _on(scene, roster, name)
+    missing = min(roster.desired - roster.count, roster.maximum - roster.occupied)
+    if missing > 0:
+        for name in _free_names(roster)[:missing]:
+            yield from _on(scene, roster, name)
 
 
 def _free_names(roster: Roster) -> list[str]:

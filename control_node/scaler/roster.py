@@ -27,7 +27,7 @@ class Roster:
     minimum: int
     maximum: int
     active: tuple[Server, ...]  # wanted on and capacity, now or soon; without the leaving one
-    coming: frozenset[str]  # being powered on or cycled, and not among `active`
+    coming: frozenset[str]  # being powered on, and not wanted on before
     leaving: str | None  # the node that is being removed
     serving: frozenset[str]  # in the loaded configuration and answering
     occupied: int  # all that counts to the maximum
@@ -60,11 +60,21 @@ def managed_groups(lab: Lab, own_group: str) -> tuple[Group, ...]:
     return tuple(g for g in lab.groups if g.name != own_group and (g.scaling or g.name in routed))
 
 
-def make_roster(lab: Lab, group: Group, ledger: Ledger, leaving: str | None, view: View) -> Roster:
+@dataclass(frozen=True)
+class Out:
+    """Nodes that do not count as capacity, whatever the server-manager says of them."""
+
+    leaving: str | None = None  # being removed
+    given_up: frozenset[str] = frozenset()  # never healthy: to be replaced
+
+
+def make_roster(lab: Lab, group: Group, ledger: Ledger, out: Out, view: View) -> Roster:
     """Sort the servers of a group. Pure but for what the ledger remembers."""
     servers = lab.members(group.name)
-    active = tuple(s for s in servers if _is_active(s) and s.name != leaving)
-    coming = _coming(group.name, servers, active, ledger, leaving)
+    leaving = out.leaving
+    gone = out.given_up | {leaving}
+    active = tuple(s for s in servers if _is_active(s) and s.name not in gone)
+    coming = _coming(group.name, servers, ledger, gone)
     counted = {s.name for s in servers if _occupies(s)} | coming
     minimum = group.scaling.min if group.scaling else group.desired_count
     maximum = group.scaling.max if group.scaling else group.desired_count
@@ -97,17 +107,11 @@ def _occupies(server: Server) -> bool:
 
 
 def _coming(
-    group: str,
-    servers: tuple[Server, ...],
-    active: tuple[Server, ...],
-    ledger: Ledger,
-    leaving: str | None,
+    group: str, servers: tuple[Server, ...], ledger: Ledger, gone: frozenset[str | None]
 ) -> frozenset[str]:
-    # A node that is being powered off and is not leaving is being power-cycled: it comes back.
-    known = {s.name for s in active} | {s.name for s in servers if s.state is PowerState.LOST}
-    return frozenset(
-        p.node for p in ledger.powers(group) if p.node not in known and p.node != leaving
-    )
+    wanted = {s.name for s in servers if s.wanted is Wanted.ON}
+    ons = (p.node for p in ledger.powers(group) if p.to == "on")
+    return frozenset(node for node in ons if node not in wanted and node not in gone)
 
 
 def _serving(group: str, view: View) -> frozenset[str]:

@@ -194,18 +194,43 @@ def test_a_paused_one_is_replaced_within_the_maximum_and_left_alone(world):
     assert world.serving == ["agent-1", "agent-2"]
 
 
-def test_one_that_never_gets_healthy_is_turned_off_and_on(world):
+def powers(world):
+    return [(p.node, p.to) for p in world.operations(Power)]
+
+
+def test_one_that_never_gets_healthy_is_replaced_then_turned_off(world):
+    world.tick_s = 0.5
     settle(world, 2)
-    world.boot_s = 5
-    world.desired = 3
-    world.run_until(lambda: "agent-3" in world.running)
-    world.agents["agent-3"].health = "bad"
-    world.run(119)
-    assert [p.to for p in world.operations(Power)] == ["on"]
-    settle(world, 3, limit_s=15)
-    assert [p.to for p in world.operations(Power)] == ["on", "off", "on"]
+    world.agents["agent-2"].health = "bad"
+    world.run(118)
+    assert powers(world) == []
+    settle(world, 2, limit_s=15)
+    assert powers(world) == [("agent-3", "on"), ("agent-2", "off")]
     problems = [e for e in world.events if e.kind is EventKind.PROBLEM]
     assert [e.data["code"] for e in problems] == ["never-healthy"]
+
+
+def test_without_room_for_another_it_is_turned_off_and_on(tmp_path):
+    world = World(tmp_path, scaling=Scaling(max=3))
+    world.tick_s = 0.5
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].health = "bad"
+    world.run(118)
+    settle(world, 3, limit_s=15)
+    assert powers(world) == [("agent-3", "on"), ("agent-3", "off"), ("agent-3", "on")]
+
+
+def test_one_given_up_that_gets_healthy_after_all_stays(tmp_path):
+    world = World(tmp_path, scaling=Scaling(min=2, max=2))
+    world.tick_s = 0.5
+    settle(world, 2)
+    world.agents["agent-2"].health = "bad"
+    world.run(200)
+    assert world.serving == ["agent-1"]
+    assert powers(world) == []  # nobody may go below the minimum
+    world.agents["agent-2"].health = "ok"
+    settle(world, 2)
 
 
 def test_while_the_server_manager_is_away_it_routes_and_does_nothing_else(world):

@@ -259,7 +259,18 @@ class World:
             self._boot(self.agent(operation.node))
         else:
             agent = self.agents[operation.node]
+            self._check_minimum(agent)
             agent.wanted, agent.state = Wanted.OFF, PowerState.STOPPED
+
+    def _check_minimum(self, agent: Agent) -> None:
+        """The server-manager holds the minimum, whoever asks."""
+        on = [
+            a
+            for a in self.agents.values()
+            if a.wanted is Wanted.ON and a.state is not PowerState.LOST
+        ]
+        if agent.wanted is Wanted.ON and len(on) - (agent in on) < self.scaling.min:
+            raise Conflict("group 'agent' has its minimum")
 
     def _is_up(self, agent: Agent) -> bool:
         up = agent.state is PowerState.RUNNING or agent.state is PowerState.UNKNOWN
