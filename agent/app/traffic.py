@@ -17,20 +17,20 @@ class QuickLane:
     def __init__(self, paths: frozenset[str], others: Any) -> None:
         from waitress.task import ThreadedTaskDispatcher
 
-        self.paths = paths
-        self.others = others
+        self._paths = paths
+        self._others = others
         self._quick = ThreadedTaskDispatcher()
         self._quick.set_thread_count(1)
 
     def add_task(self, channel: Any) -> None:
         """Called by waitress when the first of a connection's requests has been read whole."""
-        lane = self._quick if self.is_quick(channel) else self.others
+        lane = self._quick if self.is_quick(channel) else self._others
         lane.add_task(channel)
 
     def is_quick(self, channel: Any) -> bool:
         """Whether the request that this connection is about is one for `paths`."""
         requests = tuple(channel.requests)
-        return bool(requests) and getattr(requests[0], "path", "") in self.paths
+        return bool(requests) and getattr(requests[0], "path", "") in self._paths
 
 
 class Traffic:
@@ -48,12 +48,10 @@ class Traffic:
     def in_flight(self) -> int:
         """Connections with a request being read, queued, worked on or answered.
 
-        0 only if there is nothing at all to wait for: waitress's own lists are read, so that there
-        is no gap between two countings in which a request could hide, and threads that work for a
-        client that went away count as well. Requests in the quick lane do not.
+        Waitress's own lists are read, so that there is no gap between two countings in which a
+        request could hide. It does not look for a client's end of a connection while it works on
+        a request, so work for a client that went away counts too. The quick lane does not.
         """
         lane = self._server.task_dispatcher
         channels = tuple(self._server.active_channels.values())
-        asked = sum(is_busy(channel) and not lane.is_quick(channel) for channel in channels)
-        worked_on: int = len(lane.others.queue) + lane.others.active_count
-        return max(asked, worked_on)
+        return sum(is_busy(channel) and not lane.is_quick(channel) for channel in channels)

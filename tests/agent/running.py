@@ -57,10 +57,15 @@ class Program:
         return self.process.wait(timeout=40)
 
 
+def secret_of(folder: Path) -> Path:
+    """Where the agent token of a node is."""
+    return folder / "secrets" / "agent-token"
+
+
 def write_config(folder: Path, **changes: object) -> Path:
     """A node config file, with its secret, in a folder of the node."""
-    (folder / "secrets").mkdir(parents=True, exist_ok=True)
-    secret = folder / "secrets" / "agent-token"
+    secret = secret_of(folder)
+    secret.parent.mkdir(parents=True, exist_ok=True)
     secret.write_text(TOKEN + "\n")
     config = {
         "lab": "demo",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ import pytest
 
 from labcore.errors import Conflict
 from server_manager import node_program
-from tests.agent.running import ANY, ROOT, TOKEN, running, write_config
+from tests.agent.running import ANY, ROOT, TOKEN, running, secret_of, write_config
 
 PYTHON = "/usr/bin/python3"
+NGINX = "/usr/sbin/nginx"
 DEBIAN_12 = {
     "python": "3.11",
     "flask": "2.2.2",
@@ -157,6 +159,43 @@ def test_an_agent_runs_from_it(folder: Path, tmp_path: Path):
             assert (draining["status"], draining["in_flight"]) == ("draining", 0)
             assert metrics.stop() == 0
         assert app.stop() == 0
+
+
+@as_nodes_do
+@pytest.mark.local
+@pytest.mark.skipif(not Path(NGINX).exists(), reason=f"there is no {NGINX}")
+def test_a_control_node_runs_from_it(folder: Path, tmp_path: Path):
+    node = tmp_path / "node"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]  # nginx only tests it here, and minds no port that is taken
+    tokens = {name: node / "secrets" / name for name in ("scaler-token", "scaler-api-token")}
+    config = write_config(
+        node,
+        node="control",
+        role="control",
+        nginx=NGINX,
+        listen={"nginx": f"127.0.0.1:{port}", "scaler": ANY},
+        manager_url="http://127.0.0.1:9",  # nobody is there, and a scaler lives with that
+        secrets={
+            name: str(path) for name, path in {**tokens, "agent-token": secret_of(node)}.items()
+        },
+    )
+    for path in tokens.values():
+        path.write_text("a-token\n")
+    prepared = subprocess.run(
+        [PYTHON, "-I", str(folder), "control_node.balancer", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert prepared.returncode == 0, prepared.stderr
+    assert f"listen 127.0.0.1:{port}" in (node / "nginx" / "nginx.conf").read_text()
+    with running("control_node.scaler", config, python=(PYTHON, "-I", str(folder))) as scaler:
+        assert scaler.ask("/").status == 200
+        assert scaler.ask("/status").status == 401
+        status = scaler.ask("/status", headers={"Authorization": "Bearer a-token"})
+        assert (status.status, status.json["lab"]) == (200, "demo")
+        assert scaler.stop() == 0
 
 
 @as_nodes_do
