@@ -100,7 +100,8 @@ class LocalDriver:
             raise Conflict(f"{found.folder.path} belongs to another server", "destroy that first")
         if found.spec is None:
             self._run_files(found.folder, spec)  # refuses a bad spec before anything is made
-            processes.kill(found.marks, self._clock)
+            if found.problem is not None:  # while its supervisor's pid is still written there
+                processes.kill(found.marks, self._clock)
             found.folder.make(spec)
         elif found.spec != sealed(spec):
             raise Conflict(f"{spec.ref.name} exists and was made otherwise", "destroy it first")
