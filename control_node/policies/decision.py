@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from control_node.policies import guards, manual, predictive, schedule, target, threshold
 from control_node.policies.situation import (
@@ -15,13 +16,14 @@ from control_node.policies.situation import (
     Proposal,
     Rule,
     Situation,
-    in_flight,
     look,
     nodes,
 )
 from control_node.policies.types import Action, History, Observation, Point, Verdict, Wish
 from labcore.errors import UsageProblem
 from labcore.wire.lab import Scaling
+
+Entry = TypeVar("Entry", Point, Wish)
 
 MOST_POINTS = 720  # of history, however short the interval is
 
@@ -133,7 +135,7 @@ def _guarded(seen: Situation, policy: Policy, proposal: Proposal) -> Verdict:
         if seen.desired == seen.scaling.min:
             vetoes += (f"{nodes(seen.desired)} is the minimum",)
     if policy.cools_down:
-        vetoes += _cooling(seen, outwards=proposal.count > seen.desired)
+        vetoes += _cooling(seen, proposal.count - seen.desired)
     return _verdict(seen, proposal, seen.desired if vetoes else _clamp(count, seen.scaling), vetoes)
 
 
@@ -153,10 +155,8 @@ def _full(seen: Situation, highest: int) -> str:
     return f"{nodes(seen.observation.unknown)} of unknown state may run and count to the maximum"
 
 
-def _cooling(seen: Situation, *, outwards: bool) -> tuple[str, ...]:
-    scaling = seen.scaling
-    length_s = scaling.cooldown_out_s if outwards else scaling.cooldown_in_s
-    remaining_s = guards.cooldown(seen, length_s)
+def _cooling(seen: Situation, direction: int) -> tuple[str, ...]:
+    remaining_s = _remaining_s(seen, direction)
     if not remaining_s:
         return ()
     return (f"waits {remaining_s:.0f} s more: cooldown after the last change",)
@@ -168,8 +168,6 @@ def _verdict(seen: Situation, proposal: Proposal, count: int, vetoes: tuple[str,
     if count != desired:
         action = Action.OUT if count > desired else Action.IN
     observation = seen.observation
-    out_s = guards.cooldown(seen, seen.scaling.cooldown_out_s)
-    in_s = guards.cooldown(seen, seen.scaling.cooldown_in_s)
     inputs = {
         CPU: seen.averages.get(CPU),
         MEMORY: seen.averages.get(MEMORY),
@@ -178,18 +176,19 @@ def _verdict(seen: Situation, proposal: Proposal, count: int, vetoes: tuple[str,
         "booting": float(observation.booting),
         "draining": float(observation.draining),
         "unknown": float(observation.unknown),
-        "in_flight": float(in_flight(observation.samples)),
+        "in_flight": float(seen.in_flight),
         # Of the direction that is wished for; of the first one that opens when none is.
-        "cooldown_remaining_s": _pick(proposal.count - desired, out_s, in_s),
+        "cooldown_remaining_s": _remaining_s(seen, proposal.count - desired),
     }
     wish = proposal.count if proposal.wish is None else proposal.wish
     return Verdict(action, count, proposal.reasons, vetoes, inputs, wish)
 
 
-def _pick(direction: int, out_s: float, in_s: float) -> float:
+def _remaining_s(seen: Situation, direction: int) -> float:
+    scaling = seen.scaling
     if direction == 0:
-        return min(out_s, in_s)
-    return out_s if direction > 0 else in_s
+        return guards.cooldown(seen, min(scaling.cooldown_out_s, scaling.cooldown_in_s))
+    return guards.cooldown(seen, scaling.cooldown_out_s if direction > 0 else scaling.cooldown_in_s)
 
 
 def remember(
@@ -200,30 +199,32 @@ def remember(
     The result grows no further than what the policy looks back on (at most MOST_POINTS entries).
     """
     seen = look(now, history, observation, scaling)
+    policy = find(scaling)
     point = Point(
         at=now,
         averages=seen.averages,
         serving=seen.counted,
         answered=seen.counted - len(seen.missing),
-        in_flight=in_flight(observation.samples),
+        in_flight=seen.in_flight,
         desired=verdict.count,
     )
-    policy = find(scaling)
-    wishes_since = now - policy.wishes_s(scaling)
-    points_since = now - policy.points_s(scaling)
-    wish = Wish(now, observation.desired if verdict.wish is None else verdict.wish)
+    wish = Wish(now, seen.desired if verdict.wish is None else verdict.wish)
     return History(
-        points=tuple(p for p in (*history.points, point) if points_since <= p.at <= now)[
-            -MOST_POINTS:
-        ],
+        points=_kept(history.points, point, now - policy.points_s(scaling)),
         last_out_at=now if verdict.action is Action.OUT else seen.last_out_at,
         last_in_at=now if verdict.action is Action.IN else seen.last_in_at,
-        wishes=tuple(w for w in (*history.wishes, wish) if wishes_since <= w.at <= now)[
-            -MOST_POINTS:
-        ],
+        wishes=_kept(history.wishes, wish, now - policy.wishes_s(scaling)),
         last_active=point if seen.averages.get(CPU) else history.last_active,
         before_out=_before_out(history, point, verdict, scaling),
     )
+
+
+def _kept(entries: tuple[Entry, ...], new: Entry, since: float) -> tuple[Entry, ...]:
+    """`entries` without those before `since`, or of a clock that has begun anew, and `new`."""
+    first: int = max(0, len(entries) + 1 - MOST_POINTS)
+    while first < len(entries) and not since <= entries[first].at <= new.at:
+        first += 1
+    return entries[first:] + (new,)  # noqa: RUF005 - mypy cannot type the other way
 
 
 def _before_out(history: History, point: Point, verdict: Verdict, scaling: Scaling) -> Point | None:

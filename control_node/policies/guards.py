@@ -13,7 +13,6 @@ from control_node.policies.situation import (
     Rule,
     Situation,
     if_idle,
-    in_flight,
     nodes,
     percent,
 )
@@ -72,10 +71,9 @@ def _suspicion(seen: Situation) -> str | None:
     if active is None or active.averages[CPU] < BUSY or seen.averages.get(CPU) != 0.0:
         return None
     busy = f"CPU fell from {percent(active.averages[CPU])} to exactly 0 %"
-    working = in_flight(seen.observation.samples)
     memory = seen.averages.get(MEMORY)
-    if working:
-        return f"suspect metrics: {busy} with {working} requests in flight"
+    if seen.in_flight:
+        return f"suspect metrics: {busy} with {seen.in_flight} requests in flight"
     if memory == 0.0:
         return f"suspect metrics: {busy}, and memory reads 0 %"
     if memory is not None and memory == active.averages.get(MEMORY):
@@ -86,10 +84,11 @@ def _suspicion(seen: Situation) -> str | None:
 def memory_after(seen: Situation, count: int) -> tuple[str, ...]:
     """Why `count` nodes may have too little memory, for rules that look at CPU: as if it were all
     load, which overstates it, since what a node needs to run at all stays where it is."""
-    memory, bound = seen.demand(MEMORY), seen.scaling.out_above.get(MEMORY)
-    if memory is None or bound is None or count < 1 or memory / count <= bound:
+    average, bound = seen.averages.get(MEMORY), seen.scaling.out_above.get(MEMORY)
+    if average is None or bound is None or count < 1:
         return ()
-    return (f"with {nodes(count)}, memory could reach {percent(min(100.0, memory / count))}",)
+    most = min(100.0, average * seen.counted / count)
+    return (f"with {nodes(count)}, memory could reach {percent(most)}",) if most > bound else ()
 
 
 def _names(names: tuple[str, ...]) -> str:

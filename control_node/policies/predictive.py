@@ -103,8 +103,7 @@ def propose(seen: Situation) -> Proposal:
 
 def _past(seen: Situation, trend_s: float) -> list[tuple[float, float]]:
     """Demand in hundredths of a node over the trend's time, oldest first, the present one last."""
-    cpu = seen.averages.get(CPU)
-    if cpu is None:
+    if CPU not in seen.averages:
         return []
     since = seen.now - trend_s
     past = [
@@ -112,7 +111,7 @@ def _past(seen: Situation, trend_s: float) -> list[tuple[float, float]]:
         for point in seen.history.points
         if point.at > since and CPU in point.averages
     ]
-    past.append((seen.now, _demand(cpu, seen.counted)))
+    past.append((seen.now, _demand(seen.averages[CPU], seen.counted)))
     return past
 
 
@@ -122,12 +121,17 @@ def _demand(cpu: float, count: int) -> float:
 
 def _forecast(past: list[tuple[float, float]], ahead_s: float) -> float:
     """Where the least-squares line through `past` is now, and the believed part of its rise."""
+    now = past[-1][0]
+    times = demands = squares = products = 0.0
+    for at, demand in past:
+        before = at - now
+        times += before
+        demands += demand
+        squares += before * before
+        products += before * demand
     count = len(past)
-    mean_at = sum(at for at, _ in past) / count
-    mean = sum(demand for _, demand in past) / count
-    spread = sum((at - mean_at) ** 2 for at, _ in past)
-    slope = sum((at - mean_at) * demand for at, demand in past) / spread
-    here = mean + slope * (past[-1][0] - mean_at)
+    slope = (count * products - times * demands) / (count * squares - times * times)
+    here = (demands - slope * times) / count
     return here + TREND_SHARE * max(0.0, slope) * ahead_s
 
 

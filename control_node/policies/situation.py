@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from control_node.policies.types import History, NodeSample, Observation
 from labcore.wire.lab import Scaling
@@ -15,29 +15,28 @@ METRICS = (CPU, MEMORY)
 LABELS = {CPU: "CPU", MEMORY: "memory"}
 
 
-@dataclass(frozen=True)
-class Situation:
-    """The input of a rule."""
+class Figures(NamedTuple):
+    """What the samples of one observation come to."""
+
+    averages: Mapping[str, float]  # metric name -> mean over the nodes that gave it
+    missing: tuple[str, ...]  # nodes that did not give every metric
+    in_flight: int  # requests being worked on, as far as the nodes say
+
+
+class Situation(NamedTuple):
+    """The input of a rule. (A tuple, as one is made for every decision of a simulation.)"""
 
     now: float
     scaling: Scaling
     history: History
     observation: Observation
-    averages: Mapping[str, float]  # metric name -> mean over the nodes that gave it
-    missing: tuple[str, ...]  # serving nodes that did not give every metric
+    averages: Mapping[str, float]  # see Figures
+    missing: tuple[str, ...]
+    in_flight: int
     counted: int  # nodes that the averages stand for: the serving ones
+    desired: int  # the count that is wished for now
     last_out_at: float | None  # of the last change outwards, by whomever it was made
     last_in_at: float | None
-
-    @property
-    def desired(self) -> int:
-        """The count that is wished for now."""
-        return self.observation.desired
-
-    def demand(self, metric: str) -> float | None:
-        """What all nodes use together, in hundredths of one node; None if no node said."""
-        average = self.averages.get(metric)
-        return None if average is None else average * self.counted
 
 
 @dataclass(frozen=True)
@@ -58,37 +57,37 @@ Rule = Callable[[Situation], Proposal]
 
 def look(now: float, history: History, observation: Observation, scaling: Scaling) -> Situation:
     """The situation of one observation."""
-    last_out_at, last_in_at = changes(now, history, observation)
     return Situation(
-        now=now,
-        scaling=scaling,
-        history=history,
-        observation=observation,
-        averages=averages(observation.samples),
-        missing=missing(observation.samples),
-        counted=len(observation.samples),
-        last_out_at=last_out_at,
-        last_in_at=last_in_at,
+        now,
+        scaling,
+        history,
+        observation,
+        *figures(observation.samples),
+        len(observation.samples),
+        observation.desired,
+        *changes(now, history, observation),
     )
 
 
-def averages(samples: tuple[NodeSample, ...]) -> dict[str, float]:
-    """The mean of each metric over the nodes that gave it; a metric that none gave is left out."""
-    found = {
-        CPU: [s.cpu_percent for s in samples if s.cpu_percent is not None],
-        MEMORY: [s.memory_percent for s in samples if s.memory_percent is not None],
-    }
-    return {name: sum(values) / len(values) for name, values in found.items() if values}
-
-
-def missing(samples: tuple[NodeSample, ...]) -> tuple[str, ...]:
-    """The nodes that did not give every metric."""
-    return tuple(s.node for s in samples if s.cpu_percent is None or s.memory_percent is None)
-
-
-def in_flight(samples: tuple[NodeSample, ...]) -> int:
-    """Requests being worked on, as far as the nodes say."""
-    return sum(s.in_flight for s in samples if s.in_flight)
+def figures(samples: tuple[NodeSample, ...]) -> Figures:
+    """Means, and what is missing; a metric that no node gave has no mean."""
+    cpu = memory = 0.0
+    cpus = memories = working = 0
+    missing = []
+    for sample in samples:
+        if sample.cpu_percent is not None:
+            cpu += sample.cpu_percent
+            cpus += 1
+        if sample.memory_percent is not None:
+            memory += sample.memory_percent
+            memories += 1
+        if sample.cpu_percent is None or sample.memory_percent is None:
+            missing.append(sample.node)
+        working += sample.in_flight or 0
+    averages = {CPU: cpu / cpus} if cpus else {}
+    if memories:
+        averages[MEMORY] = memory / memories
+    return Figures(averages, tuple(missing), working)
 
 
 def if_idle(seen: Situation) -> Situation:
@@ -104,7 +103,7 @@ def if_idle(seen: Situation) -> Situation:
         MEMORY: sum(s.memory_percent or 0.0 for s in samples),
     }
     means = {name: totals[name] / counted for name in seen.averages}
-    return dataclasses.replace(seen, averages=means, counted=counted)
+    return seen._replace(averages=means, counted=counted)
 
 
 def changes(

@@ -85,22 +85,20 @@ def propose_by_memory(seen: Situation) -> Proposal:
         out_above={MEMORY: seen.scaling.out_above[MEMORY]},
         in_below={MEMORY: seen.scaling.in_below[MEMORY]},
     )
-    return propose(dataclasses.replace(seen, scaling=scaling))
+    return propose(seen._replace(scaling=scaling))
 
 
 def _above(averages: Mapping[str, float], scaling: Scaling) -> list[str]:
     return [
-        metric
-        for metric, bound in scaling.out_above.items()
-        if metric in averages and averages[metric] > bound
+        metric for metric, bound in scaling.out_above.items() if averages.get(metric, bound) > bound
     ]
 
 
 def _low(averages: Mapping[str, float], scaling: Scaling) -> bool:
-    return bool(scaling.in_below) and all(
-        metric in averages and averages[metric] < bound
-        for metric, bound in scaling.in_below.items()
-    )
+    for metric, bound in scaling.in_below.items():
+        if not averages.get(metric, bound) < bound:
+            return False
+    return bool(scaling.in_below)
 
 
 def _not_yet(seen: Situation, *, outwards: bool) -> tuple[str, ...]:
