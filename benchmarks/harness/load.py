@@ -44,6 +44,7 @@ class Client(asyncio.Protocol):
         """Begin."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows the type
         self.transport = transport
+        self.load.connected.add(self)
         self.send()
 
     def send(self) -> None:
@@ -87,6 +88,7 @@ class Client(asyncio.Protocol):
         if self.waiting_since is not None:
             self.load.ledger.lost[type(error).__name__ if error else "closed"] += 1
         self.transport = None
+        self.load.connected.discard(self)
         self.load.later(self.load.connect)
 
 
@@ -99,6 +101,7 @@ class Load:
         self._clients = clients
         self._gap_s = gap_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self.connected: set[Client] = set()
         self._random = random.Random(1)  # noqa: S311 - pauses, not secrets
         self.ledger = Ledger()
         self.over = False
@@ -140,7 +143,7 @@ class Load:
         self.ledger.seconds = time.perf_counter() - began
         self.over = True
         deadline = time.perf_counter() + LAST_ANSWER_S
-        while (self._open() or self._tasks) and time.perf_counter() < deadline:
+        while (self.connected or self._tasks) and time.perf_counter() < deadline:
             await asyncio.sleep(0.005)
         self.ledger.lost["no answer"] = self._open()
         return self.ledger

@@ -1,5 +1,7 @@
 """The ledger must see a loss, and must not see one where there is none."""
 
+from __future__ import annotations
+
 import asyncio
 
 import pytest
@@ -13,9 +15,14 @@ from benchmarks.harness.rows import at_least, at_most, table
 class Moody(App):
     """An app that does not answer as it should."""
 
-    def __init__(self, answer: bytes, last: bool) -> None:
+    def __init__(self, answer: bytes, last: bool, made: list[Moody]) -> None:
         self.answer = answer
         self.last = last
+        self.gone = asyncio.Event()
+        made.append(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.gone.set()
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(self.answer)
@@ -26,9 +33,11 @@ class Moody(App):
 def load(answer: bytes, *, last: bool) -> Ledger:
     async def measured() -> Ledger:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Moody(answer, last), "127.0.0.1", 0)
+        made: list[Moody] = []
+        server = await loop.create_server(lambda: Moody(answer, last, made), "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
         ledger = await Load(f"{host}:{port}", 4, 0.01).run(0.2)
+        await asyncio.gather(*(app.gone.wait() for app in made))
         server.close()
         return ledger
 
