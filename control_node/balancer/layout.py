@@ -93,20 +93,28 @@ def prepare(node: NodeConfig) -> bool:
     """
     layout = Layout.of_node(node)
     layout.temp.mkdir(parents=True, exist_ok=True)
-    state = read_state(layout.state)
-    if state.listen == node.listen.get("nginx") and layout.conf.exists():
+    if _listens(layout.conf, entry.listen_address(node, "nginx")):
         try:
             check(node.nginx, layout, layout.conf, FIRST_TEST_LIMIT_S)
             return False
         except DriverFailed:
             pass
-    write_first(node, layout, state)
+    write_first(node, layout)
     return True
 
 
-def write_first(node: NodeConfig, layout: Layout, state: State) -> None:
+def _listens(conf: Path, address: str) -> bool:
+    """Whether the configuration was made for that address: the node may have another one now."""
+    try:
+        return f"listen {address};" in conf.read_text(errors="replace")
+    except FileNotFoundError:
+        return False
+
+
+def write_first(node: NodeConfig, layout: Layout) -> None:
     """Replace the configuration by one without backends. Raises LabError."""
     settings = settings_for(node)
+    state = read_state(layout.state)
     # Which groups there will be is only known to the scaler.
     routing = Routing((Balancer("first", node.group, (Route("/", "agent"),)),))
     text = render(routing, settings)
@@ -114,7 +122,6 @@ def write_first(node: NodeConfig, layout: Layout, state: State) -> None:
     check(node.nginx, layout, layout.first, FIRST_TEST_LIMIT_S)
     generation = generation_of(routing, settings)
     State(
-        listen=settings.listen,
         submitted=generation,
         digest=digest_of(text.encode()),
         old_workers=state.old_workers,

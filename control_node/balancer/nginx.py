@@ -80,7 +80,6 @@ class NginxBalancer:
         still = tuple(w for w in state.old_workers if w not in running and w.alive())
         dataclasses.replace(
             state,
-            listen=self._settings.listen,
             submitted=generation,
             digest=digest_of(text.encode()),
             old_workers=(*still, *running),

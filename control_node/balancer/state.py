@@ -30,7 +30,6 @@ class Known:
 class State:
     """See the module. Written before the configuration it speaks of."""
 
-    listen: str | None = None  # the address the configuration was made for
     submitted: str | None = None
     digest: str | None = None  # of the nginx.conf we wrote; another one was edited by somebody
     old_workers: tuple[Worker, ...] = ()  # all that ran before the last reload

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.harness.processes import free_address
 from control_node.balancer.layout import prepare
 from control_node.balancer.model import Backend, Routing
 from control_node.balancer.nginx import NginxBalancer
@@ -294,6 +295,36 @@ def test_prepare_follows_a_new_address(rig: Rig):
     assert "listen 127.0.0.1:1;" in rig.layout.conf.read_text()
 
 
+def test_prepare_may_be_killed_between_any_two_files(
+    rig: Rig, apps: Apps, monkeypatch: pytest.MonkeyPatch
+):
+    rig.start()
+    balancer = rig.balancer()
+    balancer.submit(routing(apps.start("agent-1")))
+    rig.settle(balancer)
+    rig.stop()
+    moved = dataclasses.replace(rig.node, listen={"nginx": free_address()})
+    write = files.write_atomic
+    for survived in range(3):
+        left = [None] * survived
+
+        def dying(*args, left=left, **options):
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            write(*args, **options)
+
+        monkeypatch.setattr(files, "write_atomic", dying)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(moved)
+        monkeypatch.undo()
+    again = dataclasses.replace(rig, node=moved)
+    again.start()
+    assert again.get()[0] == 503
+    assert again.balancer().poll().drained
+    again.stop()
+
+
 def test_prepare_says_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     argv = (sys.executable, "-m", "control_node.balancer", "--config", str(tmp_path / "none"))
     assert subprocess.run(argv, check=False).returncode == 2
@@ -364,3 +395,16 @@ def test_a_reload_that_does_nothing_is_told(rig: Rig, apps: Apps):
     assert "did not follow" in (balancer.poll().problem or "")
     rig.process.send_signal(signal.SIGCONT)
     rig.settle(balancer)
+
+
+def test_a_lost_memory_is_made_anew(rig: Rig, apps: Apps):
+    rig.start()
+    one = apps.start("agent-1")
+    balancer = rig.balancer()
+    balancer.submit(routing(one))
+    rig.settle(balancer)
+    rig.layout.state.write_text("{")
+    view = balancer.poll()
+    assert (view.confirmed, view.backends, view.may_reach("agent-2")) == (False, None, True)
+    balancer.submit(routing(one))
+    assert rig.settle(balancer).backends == {"agent": (one,)}
