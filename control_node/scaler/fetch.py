@@ -7,6 +7,7 @@ scaler asks every agent again and again. GET only; bounded in time and size; nev
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ Callback = Callable[[Reply], None]
 class _Ask:
     request: bytes
     done: Callback
-    deadline: float
+    deadline: float = math.inf  # counts from when it is sent, or a connection for it begun
     is_retry: bool = False
 
 
@@ -113,7 +114,7 @@ class Fetcher:
         self._connections: dict[Hashable, _Connection] = {}
         self._waiting: deque[_Connection] = deque()
         self._open_tasks: set[asyncio.Task[None]] = set()
-        # Total time-outs are equal, so deadlines come in the order of the asks.
+        # Time limits are equal, so deadlines come in the order in which they are set.
         self._deadlines: deque[tuple[_Ask, _Connection]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.open_asks = 0
@@ -133,16 +134,23 @@ class Fetcher:
             self.forget(key)
             connection = self._connections[key] = _Connection(self, address)
         head = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\n\r\n"
-        ask = _Ask(head.encode(), done, self._loop.time() + TOTAL_S)
-        connection.ask = ask
+        connection.ask = _Ask(head.encode(), done)
         self.open_asks += 1
-        self._deadlines.append((ask, connection))
-        if self._timer is None:
-            self._timer = self._loop.call_later(_TICK_S, self._expire)
         if connection.transport is not None and not connection.transport.is_closing():
+            self._limit(connection)
             connection.send()
         else:
             self.reopen(connection)
+
+    def _limit(self, connection: _Connection) -> None:
+        """Set the time limit of an ask that has none yet."""
+        ask = connection.ask
+        if ask is None or ask.deadline < math.inf:
+            return
+        ask.deadline = self._loop.time() + TOTAL_S
+        self._deadlines.append((ask, connection))
+        if self._timer is None:
+            self._timer = self._loop.call_later(_TICK_S, self._expire)
 
     def reopen(self, connection: _Connection) -> None:
         """Connect, as soon as there are fewer than MOST_CONNECTING others doing so."""
@@ -173,7 +181,9 @@ class Fetcher:
 
     def _open_more(self) -> None:
         while self._waiting and len(self._open_tasks) < MOST_CONNECTING:
-            task = self._loop.create_task(self._open(self._waiting.popleft()))
+            connection = self._waiting.popleft()
+            self._limit(connection)
+            task = self._loop.create_task(self._open(connection))
             self._open_tasks.add(task)
             task.add_done_callback(self._opened)
 
