@@ -14,6 +14,9 @@ from labcore.http_client import call_json
 from labcore.wire.event import Event
 from labcore.wire.lab import Lab, Mode, Server
 
+# A wish asks the driver how it is, and is on the disk before it is answered.
+WISH_LIMIT_S = 60.0
+
 
 class ManagerClient:
     """One server-manager at `url`, with one token."""
@@ -54,15 +57,20 @@ class ManagerClient:
 
     def put_lab(self, lab: str, spec: Mapping[str, object]) -> int:
         """Wish for a lab; the number of the run, whose end is a `lab` event with that `run`."""
-        return _run(self.request("PUT", f"/labs/{lab}", spec))
+        return _run(self.request("PUT", f"/labs/{lab}", spec, timeout_s=WISH_LIMIT_S))
+
+    def lab_file(self, lab: str) -> dict[str, object]:
+        """The lab file, as JSON, of the last wish for a lab."""
+        answer = self.request("GET", f"/labs/{lab}/file")
+        return dict(answer) if isinstance(answer, dict) else {}
 
     def down(self, lab: str) -> int:
         """Wish for its power to be off; the number of the run."""
-        return _run(self.request("POST", f"/labs/{lab}/down"))
+        return _run(self.request("POST", f"/labs/{lab}/down", timeout_s=WISH_LIMIT_S))
 
     def destroy(self, lab: str) -> int:
         """Wish for it to be gone; the number of the run."""
-        return _run(self.request("DELETE", f"/labs/{lab}"))
+        return _run(self.request("DELETE", f"/labs/{lab}", timeout_s=WISH_LIMIT_S))
 
     def cancel(self, lab: str) -> None:
         """Stop what a run has not begun yet."""

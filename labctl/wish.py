@@ -24,11 +24,30 @@ class Wish:
     body: dict[str, Any]  # the lab file as JSON, its driver resolved
 
 
-def read(file: Path | None, sets: tuple[str, ...], lab: str | None) -> tuple[labfile.LabFile, str]:
-    """The lab file and where it is from: `file`, else ./lab.yaml, else the autoscale blueprint."""
+def read(
+    file: Path | None, sets: tuple[str, ...], lab: str | None
+) -> tuple[labfile.LabFile, str] | None:
+    """The lab file and where it is from: `file`, else ./lab.yaml; None without either."""
     path = file or LAB_FILE
-    if file is not None or path.exists():
-        return labfile.load(path, sets, lab=lab), str(path)
+    if file is None and not path.exists():
+        return None
+    return labfile.load(path, sets, lab=lab), str(path)
+
+
+def without_file(
+    session: Session, sets: tuple[str, ...], lab: str | None
+) -> tuple[labfile.LabFile, str]:
+    """What a lab that exists was made from; else the autoscale blueprint.
+
+    Without a name: the only lab; if there is none, the one of the blueprint. Raises UsageProblem
+    where it is not clear which is meant.
+    """
+    known = {known.lab for known in session.manager.labs()}
+    if lab is None and known:
+        lab = session.lab(None).lab
+    if lab is not None and lab in known:
+        source = f"what lab {lab} was made from"
+        return labfile.override(session.manager.lab_file(lab), source, sets), source
     source = f"blueprint {blueprints.DEFAULT}"
     return labfile.parse(blueprints.text(blueprints.DEFAULT), source, sets, lab=lab), source
 
@@ -43,7 +62,7 @@ def make(session: Session, file: labfile.LabFile, source: str, driver: str | Non
     if wanted == "auto":
         wanted, why = _automatic(session, file.lab)
     body = {**labfile.to_json(file), "driver": wanted}
-    return Wish(file.lab, wanted, f"lab {file.lab} from {source}, driver {wanted} ({why})", body)
+    return Wish(file.lab, wanted, f"lab {file.lab} from {source}; driver {wanted}, {why}", body)
 
 
 def _automatic(session: Session, lab: str) -> tuple[str, str]:

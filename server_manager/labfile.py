@@ -40,12 +40,20 @@ def load(path: Path, sets: tuple[str, ...] = (), *, lab: str | None = None) -> L
 
 
 def parse(text: str, source: str, sets: tuple[str, ...] = (), *, lab: str | None = None) -> LabFile:
-    """Make a LabFile of YAML. `sets` are `path=value` overrides; `lab` replaces its name."""
+    """Make a LabFile of YAML; see `override`."""
     data = parse_yaml(text, source)
     if data is None:
         data = {}
     if not isinstance(data, dict):
         raise UsageProblem(f"{source}: expected a mapping like 'lab: demo'")
+    return override(data, source, sets, lab=lab)
+
+
+def override(
+    data: dict[str, object], source: str, sets: tuple[str, ...], *, lab: str | None = None
+) -> LabFile:
+    """Make a LabFile of plain values, which are changed: `lab` replaces its name, each of `sets`,
+    `path=value`, one field. Raises UsageProblem."""
     if lab is not None:
         data["lab"] = lab
     apply_sets(data, sets, to_json(LabFile(lab="defaults")))

@@ -28,6 +28,7 @@ class LabViews(Views):
             ("/labs", "GET", self.labs),
             ("/labs/<lab>", "GET", self.lab),
             ("/labs/<lab>", "PUT", self.put_lab),
+            ("/labs/<lab>/file", "GET", self.lab_file),
             ("/labs/<lab>", "DELETE", self.destroy_lab),
             ("/labs/<lab>/down", "POST", self.down_lab),
             ("/labs/<lab>/cancel", "POST", self.cancel),

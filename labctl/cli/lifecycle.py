@@ -36,7 +36,8 @@ def up(
 ) -> None:
     """Stand the lab up. Run it again after anything: it finishes what is missing.
 
-    Without a lab file it makes the lab that --lab names (or `demo`) from the autoscale blueprint.
+    Without a lab file it goes on with the lab there is, or makes one, that --lab names or `demo`,
+    from the autoscale blueprint.
     The first Ctrl-C stops what has not begun, the second leaves at once.
     """
     from labctl import watching
@@ -92,8 +93,10 @@ def _wish(
 ) -> tuple[Session, Wish]:
     from labctl import session, wish
 
-    lab, source = wish.read(Path(file) if file else None, sets, options(ctx).lab)
+    # A file is read first: its problems are told without starting anything.
+    found = wish.read(Path(file) if file else None, sets, options(ctx).lab)
     here = session.connect()
+    lab, source = found or wish.without_file(here, sets, options(ctx).lab)
     return here, wish.make(here, lab, source, driver)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -49,7 +50,7 @@ def watch(views: Iterable[View]) -> None:
 def screen(view: View, console: Console, *, history: bool = False) -> RenderableType:
     """What a person sees of a lab; with `history`, each node's CPU as a sparkline."""
     parts: list[RenderableType] = [_headline(view)]
-    parts += [_group_line(group) for group in view["groups"]]
+    parts += [_group(group) for group in view["groups"]]
     parts += [Text(f"! {problem}", style="red") for problem in view["problems"]]
     parts += [Text(), _nodes(view, fancy=unicode_ok(console), history=history)]
     return Group(*parts)
@@ -76,7 +77,7 @@ def _headline(view: View) -> Text:
     return text
 
 
-def _group_line(group: Mapping[str, Any]) -> Text:
+def _group(group: Mapping[str, Any]) -> RenderableType:
     serving = marks.figure(group["serving"])
     text = f"{group['group']}: {group['mode']}, {serving} of {group['count']} serve"
     text += f" (min {group['min']}, max {group['max']})"
@@ -86,8 +87,9 @@ def _group_line(group: Mapping[str, Any]) -> Text:
         text += f", removing {group['removal']['node']}: {group['removal']['step']}"
     decision = group["last_decision"]
     if decision:
-        text += f"\n  {decision['action']} at {decision['at'][11:19]}: "
-        text += "; ".join([*decision["reasons"], *decision["vetoes"]])
+        said = "; ".join([*decision["reasons"], *decision["vetoes"]])
+        said = f"{decision['action']} at {decision['at'][11:19]}: {said}"
+        return Group(Text(text), Padding(Text(said), (0, 0, 0, 2)))
     return Text(text)
 
 
