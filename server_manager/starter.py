@@ -27,6 +27,7 @@ class Running:
 
     pid: int
     url: str
+    created: float  # seconds since 1970; tells it from a later process of the same number
 
 
 def status(paths: StatePaths) -> Running | None:
@@ -35,7 +36,7 @@ def status(paths: StatePaths) -> Running | None:
     pid, url, created = said.get("pid"), said.get("url"), said.get("created")
     if not isinstance(pid, int) or not isinstance(url, str) or not isinstance(created, float):
         return None
-    return Running(pid, url) if _lives(pid, created) else None
+    return Running(pid, url, created) if _lives(pid, created) else None
 
 
 def ensure_running(paths: StatePaths, clock: Clock, *, port: int | None = None) -> ManagerClient:
@@ -123,7 +124,7 @@ def stop(paths: StatePaths, clock: Clock) -> bool:
     os.kill(running.pid, signal.SIGTERM)
 
     def probe() -> None:
-        if status(paths) is not None:
+        if _lives(running.pid, running.created):
             raise NotYet(f"process {running.pid} lives")
 
     wait_until(

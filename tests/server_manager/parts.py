@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from labcore.clock import FakeClock
+from labcore.clock import Clock, FakeClock
 from server_manager.core import Core, Drivers, make_core
 from server_manager.drivers.fake import FakeDriver
 from server_manager.executors import Executor, Inline
@@ -22,7 +22,7 @@ class Parts:
     manager: Manager
     driver: FakeDriver
     prober: FakeProber
-    clock: FakeClock
+    clock: Clock
 
     @property
     def core(self) -> Core:
@@ -58,7 +58,7 @@ def make_parts(
     *,
     driver: FakeDriver | None = None,
     executor: Executor | None = None,
-    clock: FakeClock | None = None,
+    clock: Clock | None = None,
 ) -> Parts:
     clock = clock or FakeClock()
     driver = driver or FakeDriver(clock)
