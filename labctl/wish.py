@@ -58,7 +58,7 @@ def make(session: Session, file: labfile.LabFile, source: str, driver: str | Non
     Raises DriverUnusable with every driver's reason if `auto` finds none.
     """
     wanted = driver or file.driver
-    why = "as you said"
+    why = "as --driver says" if driver else "as the lab file says"
     if wanted == "auto":
         wanted, why = _automatic(session, file.lab)
     body = {**labfile.to_json(file), "driver": wanted}

@@ -207,11 +207,12 @@ def _what_is_right(
     dropped: list[Loc] = []
     wrong = [problem.loc for problem in errors]
     while () not in wrong:
-        for loc in wrong:
+        # Of a list the whole goes, so that no other element moves.
+        gone = [loc[:-1] if isinstance(loc[-1], int) else loc for loc in wrong]
+        for loc in gone:
             _drop(rest, loc)
-        dropped += wrong
-        if not rest.get("lab"):
-            rest["lab"] = "unnamed"
+        dropped += gone
+        rest.setdefault("lab", "unnamed")
         wrong = [problem.loc[:-1] for problem in _field_problems(rest)]
         if not wrong:
             return LabFile.model_validate(rest), dropped
@@ -219,9 +220,6 @@ def _what_is_right(
 
 
 def _drop(data: object, loc: Loc) -> None:
-    """Remove a place; for an element of a list the whole list, so that no other one moves."""
-    if isinstance(loc[-1], int):
-        loc = loc[:-1]
     for step in loc[:-1]:
         if isinstance(data, list) and isinstance(step, int):
             data = data[step]
@@ -232,10 +230,6 @@ def _drop(data: object, loc: Loc) -> None:
 
 
 def _rests_on(problem: Problem, dropped: list[Loc]) -> bool:
-    """Whether a problem speaks of a place that was dropped, or of what is below or above one."""
+    """Whether a problem speaks of something that was dropped."""
     places = (problem.loc, *problem.also)
-    return any(
-        place[: len(loc)] == loc or loc[: len(place)] == place
-        for place in places
-        for loc in dropped
-    )
+    return any(place[: len(loc)] == loc for place in places for loc in dropped)

@@ -91,7 +91,8 @@ def _scalings(lab: LabFile) -> Iterator[Problem]:
         yield from _limits(scaling, where)
         yield from _thresholds(scaling, where)
         if group.role == "control":
-            yield Problem(where, f"group {group.name!r} has the role control", "a group of agents")
+            what = f"group {group.name!r} has the role control"
+            yield Problem(where, what, "a group of agents", (loc,))
         elif "metrics" not in group.service_names:
             yield Problem((*loc, "services"), "a group that is scaled needs the service 'metrics'")
 

@@ -16,6 +16,7 @@ from labctl.ui.plain import note
 from labctl.ui.tables import make_table
 
 _WIDTH = 30
+_WORTH_TELLING_S = 0.5
 _TOLD = (EventKind.GATE, EventKind.PORT, EventKind.PROBLEM, EventKind.MEMBERSHIP, EventKind.LAB)
 
 
@@ -67,8 +68,8 @@ class RunProgress:
 
 
 def show_slowest(run: Run) -> None:
-    """The slowest steps of a run as bars, on stderr."""
-    steps = run.slowest()
+    """The slowest steps of a run as bars, on stderr; none where all was quick."""
+    steps = [step for step in run.slowest() if step[2] >= _WORTH_TELLING_S]
     if not steps:
         return
     console = progress_console()
