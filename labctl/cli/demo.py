@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labcore.errors import Conflict, LabError
+from labcore.errors import Conflict, Interrupted, LabError
 from labctl.cli.files import SetOption
 from labctl.cli.options import options
 from labctl.ui import plain
@@ -46,9 +46,12 @@ def demo(
     plain.note("with " + " ".join(f"--set {setting}" for setting in settings))
     here = session.connect()
     wish = _wish(here, options(ctx).lab, settings, driver)
-    with Stage() as stage:
-        play = Play(here, wish, settings, stage, Script())
-        recording, problem = play.perform()
+    try:
+        with Stage() as stage:
+            play = Play(here, wish, settings, stage, Script())
+            recording, problem = play.perform()
+    except KeyboardInterrupt:  # the second: the first is a problem that perform gives back
+        raise Interrupted("left at once", f"labctl destroy --lab {wish.lab}") from None
     written = output.write(recording, page)
     _show(recording, as_json=options(ctx).json)
     if keep:

@@ -48,10 +48,13 @@ class BackgroundLoad:
     def wait(self) -> LoadReport:
         """Wait for the end: of the schedule, or after `stop` at most one timeout. Then the report.
 
-        May be called twice. Raises LabError if the run itself broke.
+        May be called twice. A run that was never started (somebody was interrupted) sent nothing.
+        Raises LabError if the run itself broke.
         """
+        if self._thread.ident is None and not self._ended.is_set():
+            self._stop.set()
+            self._run()
         self._ended.wait()
-        self._thread.join()
         if self._report is None:
             raise LabError(f"the load run broke: {self._problem!r}") from self._problem
         return self._report

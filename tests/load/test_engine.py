@@ -150,6 +150,12 @@ def test_stop_ends_sending_and_loses_nothing():
     assert report.sent < 500
 
 
+def test_a_run_that_was_never_started_has_sent_nothing():
+    load = BackgroundLoad(LoadPlan("http://127.0.0.1:9/", constant(50, 3600)), CLOCK)
+    load.stop()
+    assert (load.wait().sent, load.wait().stopped) == (0, True)
+
+
 def test_a_generator_that_falls_behind_says_so():
     """The loop is held up on purpose, as a starved laptop would."""
     with servers.serving(servers.well) as peer:
