@@ -36,7 +36,7 @@ class Announcer:
 
     def announce(self, scene: Scene, rotations: Mapping[str, Rotation]) -> list[Step]:
         """`joined` or `healed` with the gate `serving`, once nginx has the node; `left`."""
-        loaded = {b.node for m in (scene.view.balancer.backends or {}).values() for b in m}
+        loaded = scene.loaded_nodes
         steps: list[Step] = []
         for roster in scene.rosters:
             rotation = rotations.get(roster.group.name, Rotation())

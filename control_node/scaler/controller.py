@@ -17,7 +17,7 @@ from control_node.scaler.evaluation import Evaluator
 from control_node.scaler.healing import Healer
 from control_node.scaler.ledger import Ledger
 from control_node.scaler.removal import DEFAULT_DRAIN_S
-from control_node.scaler.roster import UP, Out, make_roster, managed_groups
+from control_node.scaler.roster import UP, Out, Rotating, make_roster, managed_groups
 from control_node.scaler.rotation import Rotation
 from control_node.scaler.scene import Scene
 from control_node.scaler.state import State
@@ -27,6 +27,9 @@ from labcore.wire.lab import Lab
 from labcore.wire.scaler import Decision
 
 KEPT_DECISIONS = 200
+# While nginx reloads, old and new workers answer side by side, so that nothing is known of it. For
+# so long it is taken to serve as before; only a power-off needs to know better.
+MIXED_S = 5.0
 
 
 class Controller:
@@ -44,6 +47,8 @@ class Controller:
         self._announcer = Announcer()
         self._wanted: Routing | None = None
         self._sent: Routing | None = None
+        self._loaded: Backends = {}
+        self._loaded_at = 0.0
         for memory in state.groups.values():
             if memory.last_decision is not None:
                 self.decisions.append(memory.last_decision)
@@ -56,6 +61,10 @@ class Controller:
             return []
         if lab != self.state.lab:
             self.state = dataclasses.replace(self.state, lab=lab)
+        if view.balancer.backends is not None:
+            self._loaded, self._loaded_at = view.balancer.backends, now
+        elif now - self._loaded_at > MIXED_S:
+            self._loaded = {}
         scene = self._look(now, view, lab)
         steps: list[Step] = self._failures(scene)
         steps += self._remove(scene)
@@ -93,13 +102,14 @@ class Controller:
     def _look(self, now: float, view: View, lab: Lab) -> Scene:
         leaving = self.state.removal.node if self.state.removal else None
         out = Out(leaving, self._healer.given_up)
+        seen = Rotating(self._loaded, view.probes)
         rosters = tuple(
-            make_roster(lab, group, self._ledger, out, view)
+            make_roster(lab, group, self._ledger, out, seen)
             for group in managed_groups(lab, self._own_group)
         )
         routed = self._wanted.backends.values() if self._wanted else ()
         nodes = frozenset(b.node for members in routed for b in members)
-        return Scene(now, view, lab, rosters, self._ledger, nodes)
+        return Scene(now, view, lab, rosters, self._ledger, nodes, self._loaded)
 
     def _failures(self, scene: Scene) -> list[Step]:
         for done in scene.view.done:

@@ -116,8 +116,7 @@ def observe(scene: Scene, roster: Roster, scaling: Scaling) -> Observation:
 
 
 def _loaded(scene: Scene, roster: Roster) -> frozenset[str]:
-    members = (scene.view.balancer.backends or {}).get(roster.group.name, ())
-    return frozenset(b.node for b in members)
+    return frozenset(b.node for b in scene.loaded.get(roster.group.name, ()))
 
 
 def sample(node: str, probe: Probe | None, oldest: float) -> NodeSample:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from control_node.balancer.model import Backends
 from control_node.scaler.ledger import Ledger
-from control_node.scaler.types import View
+from control_node.scaler.types import Probe
 from labcore.wire.lab import Group, Lab, PowerState, Server, Wanted
 
 # Positively not running: out of rotation at once, and healed if it is wanted on.
@@ -68,7 +70,15 @@ class Out:
     given_up: frozenset[str] = frozenset()  # never healthy: to be replaced
 
 
-def make_roster(lab: Lab, group: Group, ledger: Ledger, out: Out, view: View) -> Roster:
+@dataclass(frozen=True)
+class Rotating:
+    """What is seen of the nodes in rotation."""
+
+    loaded: Backends
+    probes: Mapping[str, Probe]
+
+
+def make_roster(lab: Lab, group: Group, ledger: Ledger, out: Out, seen: Rotating) -> Roster:
     """Sort the servers of a group. Pure but for what the ledger remembers."""
     servers = lab.members(group.name)
     leaving = out.leaving
@@ -90,7 +100,7 @@ def make_roster(lab: Lab, group: Group, ledger: Ledger, out: Out, view: View) ->
         active=active,
         coming=coming,
         leaving=leaving if any(s.name == leaving for s in servers) else None,
-        serving=_serving(group.name, view),
+        serving=_serving(group.name, seen),
         occupied=len(counted),
     )
 
@@ -114,9 +124,8 @@ def _coming(
     return frozenset(node for node in ons if node not in wanted and node not in gone)
 
 
-def _serving(group: str, view: View) -> frozenset[str]:
-    loaded = (view.balancer.backends or {}).get(group, ())
-    probes = view.probes
+def _serving(group: str, seen: Rotating) -> frozenset[str]:
+    loaded, probes = seen.loaded.get(group, ()), seen.probes
     return frozenset(
         b.node for b in loaded if b.node not in probes or probes[b.node].health in ("ok", "unknown")
     )

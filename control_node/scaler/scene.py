@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from control_node.balancer.model import Backends
 from control_node.scaler.ledger import Ledger
 from control_node.scaler.roster import Roster
 from control_node.scaler.types import Probe, Publish, View
@@ -22,7 +23,8 @@ class Scene:
     lab: Lab
     rosters: tuple[Roster, ...]
     ledger: Ledger
-    routed: frozenset[str]  # the nodes of the routing that was last submitted
+    routed: frozenset[str]  # the nodes of the routing that is wanted
+    loaded: Backends  # what nginx was last seen to have; while it reloads, answers are mixed
 
     @property
     def may_change(self) -> bool:
@@ -33,6 +35,11 @@ class Scene:
     def at(self) -> str:
         """The time of day as it stands on the wire."""
         return rfc3339(self.view.at)
+
+    @property
+    def loaded_nodes(self) -> frozenset[str]:
+        """The nodes in `loaded`."""
+        return frozenset(b.node for members in self.loaded.values() for b in members)
 
     def roster(self, group: str) -> Roster | None:
         """The roster of a group of ours."""
@@ -70,9 +77,7 @@ class Scene:
 
     def membership(self, change: str, node: str, message: str) -> Publish:
         """A `membership` event with the backends that the loaded configuration has."""
-        loaded = self.view.balancer.backends or {}
-        names = sorted(b.node for members in loaded.values() for b in members)
-        data = {"change": change, "backends": names}
+        data = {"change": change, "backends": sorted(self.loaded_nodes)}
         return self.publish(EventKind.MEMBERSHIP, message, node, data)
 
     def problem(self, code: str, node: str | None, message: str, hint: str = "") -> Publish:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
@@ -35,7 +36,7 @@ def scaler_status(lab: str, at: datetime, controller: Controller) -> ScalerStatu
         lab=lab,
         at=scene.at,
         manager_reachable=scene.view.reachable,
-        balancer=scene.view.balancer.wire(),
+        balancer=dataclasses.replace(scene.view.balancer, backends=scene.loaded).wire(),
         groups=tuple(
             group_status(controller, scene, roster)
             for roster in scene.rosters
@@ -83,7 +84,7 @@ def _node(
     scene: Scene, roster: Roster, server: Server, rotations: Mapping[str, Rotation]
 ) -> NodeStatus:
     probe = scene.probe(server.name)
-    loaded = (scene.view.balancer.backends or {}).get(roster.group.name, ())
+    loaded = scene.loaded.get(roster.group.name, ())
     in_rotation = any(b.node == server.name for b in loaded)
     metrics = probe.metrics if probe and not probe.metrics_problem else None
     return NodeStatus(

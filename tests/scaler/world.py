@@ -13,6 +13,7 @@ from pathlib import Path
 
 from control_node import policies
 from control_node.balancer.fake import FakeBalancer
+from control_node.balancer.model import View as BalancerView
 from control_node.scaler.controller import Controller
 from control_node.scaler.state import Store
 from control_node.scaler.types import (
@@ -154,7 +155,7 @@ class World:
         done, self._done = tuple(self._done), []
         lab, asked = self._lab or (None, 0.0)
         before = self.controller.state
-        balancer = self.balancer.poll()
+        balancer = self.look_at_balancer()
         steps = self.controller.step(
             now,
             View(self.clock.now(), lab, asked, not self.is_away, balancer, now, self.probes, done),
@@ -169,6 +170,13 @@ class World:
                 self.events.append(step.event)
             else:
                 self._begin(step)
+
+    def look_at_balancer(self) -> BalancerView:
+        """While it reloads, old and new workers answer side by side: nothing is known."""
+        view = self.balancer.poll()
+        if view.confirmed:
+            return view
+        return dataclasses.replace(view, answered=None, backends=None)
 
     def _may_crash(self) -> None:
         self.crossed += 1
