@@ -70,8 +70,7 @@ def _build(entry: Entry) -> Any:
     command.help = command.help or entry.help
     for leaf in [command, *getattr(command, "commands", {}).values()]:
         leaf.params.extend(common_parameters())
-        for parameter in leaf.params:
-            make_lean(parameter)
+        make_lean(leaf)
     return command
 
 
@@ -110,8 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Results go to stdout, everything else to stderr."""
     command: Any = typer.main.get_command(app)
     command.params[1:1] = common_parameters()
-    for parameter in command.params:
-        make_lean(parameter)
+    make_lean(command)
     options = Options()
     try:
         command.main(args=list(arguments), prog_name=PROGRAM, obj=options)

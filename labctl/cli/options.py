@@ -80,13 +80,28 @@ def _remember(ctx: typer.Context, parameter: Any, value: Any) -> Any:
     return value
 
 
-def make_lean(parameter: Any) -> None:
-    """Keep pydantic out of a parameter that is text, and variables out of its help.
+def make_lean(command: Any) -> None:
+    """Keep pydantic out of the parameters of a command that are text or flags.
 
     typer from 0.27 on converts every value, even one that is missing, by pydantic, whose import
-    takes longer than most of our commands. Text needs no conversion.
+    takes longer than most of our commands. Text and flags need no conversion. Also keeps the
+    variables out of its help: that of the whole program says how they are named.
     """
-    # The help of the whole program says how variables are named.
+    for parameter in command.params:
+        _make_lean(parameter)
+    # --help is none of the params, but made when it is first asked for.
+    make_help = command.get_help_option
+
+    def get_help_option(ctx: typer.Context) -> Any:
+        parameter = make_help(ctx)
+        if parameter is not None and "process_value" not in vars(parameter):
+            _make_lean(parameter)
+        return parameter
+
+    command.get_help_option = get_help_option
+
+
+def _make_lean(parameter: Any) -> None:
     parameter.show_envvar = False
     described = getattr(parameter, "type_descriptor", None)
     if described is None or described.annotation not in (str, bool, list[str]):

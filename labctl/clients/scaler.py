@@ -40,7 +40,7 @@ class ScalerClient:
         """The last decisions, oldest first."""
         query = urllib.parse.urlencode({"limit": limit, **({"group": group} if group else {})})
         answer = self._call("GET", f"/decisions?{query}")
-        given = answer.get("decisions") if isinstance(answer, dict) else answer
+        given = answer.get("decisions") if isinstance(answer, dict) else None
         return tuple(sorted(decode(tuple[Decision, ...], given), key=lambda d: d.seq))
 
     def _call(self, method: str, path: str, body: object = None) -> object:
