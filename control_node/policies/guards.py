@@ -5,6 +5,8 @@ Each guard returns its vetoes as sentences; none means that it does not object.
 
 from __future__ import annotations
 
+import math
+
 from control_node.policies.situation import (
     CPU,
     LABELS,
@@ -81,14 +83,16 @@ def _suspicion(seen: Situation) -> str | None:
     return None
 
 
-def memory_after(seen: Situation, count: int) -> tuple[str, ...]:
-    """Why `count` nodes may have too little memory, for rules that look at CPU: as if it were all
-    load, which overstates it, since what a node needs to run at all stays where it is."""
+def memory_floor(seen: Situation) -> int:
+    """The fewest nodes that keep memory below its limit, for rules that shrink by CPU alone.
+
+    As if all memory were load, which errs on the safe side: what a node needs to run at all does
+    not move to the others. 0 if nothing is known or limited; never above the count wished for.
+    """
     average, bound = seen.averages.get(MEMORY), seen.scaling.out_above.get(MEMORY)
-    if average is None or bound is None or count < 1:
-        return ()
-    most = min(100.0, average * seen.counted / count)
-    return (f"with {nodes(count)}, memory could reach {percent(most)}",) if most > bound else ()
+    if average is None or not bound:
+        return 0
+    return min(seen.desired, math.ceil(average * seen.counted / bound))
 
 
 def _names(names: tuple[str, ...]) -> str:

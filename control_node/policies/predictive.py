@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from control_node.policies.guards import memory_after
+from control_node.policies.guards import memory_floor
 from control_node.policies.settings import options, within
 from control_node.policies.situation import CPU, Proposal, Situation, nodes, percent
 from control_node.policies.threshold import high_memory
@@ -142,7 +142,7 @@ def _inwards(
     hold: Proposal,
 ) -> Proposal:
     left = seen.desired - 1
-    if hold.wish is None or hold.wish > left:
+    if hold.wish is None or hold.wish > left or left < memory_floor(seen):
         return hold
     since = seen.now - LEVEL_SHARE * chosen.trend_s
     lately = [demand for at, demand in past if at > since]
@@ -153,7 +153,7 @@ def _inwards(
         if enough and _settled(seen, room, chosen.settle_s):
             reason = f"{nodes(left)} would be at {percent(level / left)} of CPU" if left else ""
             reasons = (*hold.reasons, *filter(None, [reason]))
-            return Proposal(left, reasons, memory_after(seen, left), hold.wish)
+            return Proposal(left, reasons, wish=hold.wish)
     return hold
 
 

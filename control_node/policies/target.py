@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from control_node.policies.guards import memory_after
+from control_node.policies.guards import memory_floor
 from control_node.policies.settings import options, within
 from control_node.policies.situation import CPU, Proposal, Situation, nodes, percent
 from labcore.wire.lab import Scaling
@@ -51,7 +51,7 @@ def propose(seen: Situation) -> Proposal:
         return Proposal(seen.desired, ("no node has told its CPU",))
     ratio = cpu / chosen.target_percent
     compared = f"average CPU {percent(cpu)} against a target of {percent(chosen.target_percent)}"
-    if abs(ratio - 1.0) <= chosen.tolerance:
+    if abs(ratio - 1.0) <= chosen.tolerance + ROUNDING:
         return Proposal(seen.desired, (f"{compared}: close enough",))
     wish = math.ceil(ratio * seen.counted - ROUNDING)
     reason = f"{compared} asks for {nodes(wish)}"
@@ -59,9 +59,10 @@ def propose(seen: Situation) -> Proposal:
         return Proposal(wish, (reason,))
     since = seen.now - chosen.stabilization_s
     recent = max([w.count for w in seen.history.wishes if w.at >= since], default=0)
-    count = min(seen.desired, max(wish, recent))
+    floor = memory_floor(seen)
     reasons = [reason]
-    if count > wish:
+    if recent > wish:
         reasons.append(f"{nodes(recent)} asked for within the last {chosen.stabilization_s:g} s")
-    vetoes = memory_after(seen, count) if count < seen.desired else ()
-    return Proposal(count, tuple(reasons), vetoes, wish)
+    if floor > wish:
+        reasons.append(f"memory may need {nodes(floor)}")
+    return Proposal(min(seen.desired, max(wish, recent, floor)), tuple(reasons), wish=wish)

@@ -102,18 +102,27 @@ def answers(plan: Plan, record: Path) -> tuple[Answer, ...]:
 
 def scores_table(rows: tuple[Score, ...]) -> list[str]:
     """Scores as aligned lines for people."""
-    width = max(len(row.policy) for row in rows)
-    lines = [
-        f"{'policy':<{width}}  above target    lost   under    over  flaps  node-hours  over ideal"
-    ]
+    titles = ("above target", "lost", "under", "over", "flaps", "node-hours", "over ideal")
+    cells = [("policy", *titles)]
     for row in rows:
         excess = 100.0 * (row.node_hours / row.ideal_node_hours - 1.0)
-        lines.append(
-            f"{row.policy:<{width}}  {row.above_target_percent:>10.2f} % "
-            f"{row.lost_percent:>6.3f} % {row.theta_under:>5.2f} % {row.theta_over:>5.1f} % "
-            f"{row.flaps:>6} {row.node_hours:>11.1f} {excess:>+9.1f} %"
+        cells.append(
+            (
+                row.policy,
+                f"{row.above_target_percent:.2f} %",
+                f"{row.lost_percent:.3f} %",
+                f"{row.theta_under:.2f} %",
+                f"{row.theta_over:.1f} %",
+                f"{row.flaps}",
+                f"{row.node_hours:.1f}",
+                f"{excess:+.1f} %",
+            )
         )
-    return lines
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join([f"{name:<{widths[0]}}", *map(str.rjust, figures, widths[1:])])
+        for name, *figures in cells
+    ]
 
 
 def answers_table(rows: tuple[Answer, ...]) -> list[str]:

@@ -2,12 +2,16 @@
 
 Only the words change, not the past: at every decision the policy is shown what was recorded then
 (samples, wished count, changes made), since nobody knows the metrics of a group that never was.
+A scaler tells a hold that is like the one before only now and then; in between, what was told last
+is taken to have stayed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from control_node.policies import History, Observation, Verdict, decide, remember
@@ -17,6 +21,9 @@ from labcore.errors import NotFound, UsageProblem
 from labcore.wire.event import Event, EventKind
 from labcore.wire.lab import Scaling
 from labcore.wire.scaler import Action, Decision
+
+# A gap longer than this is no gap between equal holds: nobody watched.
+LONGEST_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class _Group:
     """What is known of one group on the way through the record."""
 
     history: History = field(default_factory=History)
-    desired: int | None = None
+    last: Observation | None = None  # with the count that was wished for after it
+    at: float = 0.0
 
 
 def read_decisions(path: Path) -> tuple[Decision, ...]:
@@ -83,20 +91,12 @@ def replay(name: str, scaling: Scaling, decisions: tuple[Decision, ...]) -> tupl
 def _answer(name: str, scaling: Scaling, recorded: Decision, group: _Group) -> Answer:
     moment = parse_rfc3339(recorded.at)
     now = moment.timestamp()
-    held = recorded.action is Action.HOLD
-    before = recorded.current if group.desired is None else group.desired
-    observation = Observation(
-        samples=recorded.samples,
-        desired=recorded.count if held else before,
-        booting=int(recorded.inputs.get("booting") or 0),
-        draining=int(recorded.inputs.get("draining") or 0),
-        unknown=int(recorded.inputs.get("unknown") or 0),
-        at=moment,
-    )
+    _fill(group, scaling, now)
+    observation = _observation(recorded, group, moment)
     said = decide(now, group.history, observation, scaling)
     happened = Verdict(recorded.action, recorded.count, recorded.reasons, wish=said.wish)
     group.history = remember(now, group.history, observation, happened, scaling)
-    group.desired = recorded.count
+    group.last, group.at = dataclasses.replace(observation, desired=recorded.count), now
     return Answer(
         at=recorded.at,
         group=recorded.group,
@@ -109,3 +109,28 @@ def _answer(name: str, scaling: Scaling, recorded: Decision, group: _Group) -> A
         reasons=said.reasons,
         vetoes=said.vetoes,
     )
+
+
+def _observation(recorded: Decision, group: _Group, moment: datetime) -> Observation:
+    desired = recorded.inputs.get("desired")
+    before = group.last.desired if group.last is not None else recorded.current
+    return Observation(
+        samples=recorded.samples,
+        desired=before if desired is None else int(desired),
+        booting=int(recorded.inputs.get("booting") or 0),
+        draining=int(recorded.inputs.get("draining") or 0),
+        unknown=int(recorded.inputs.get("unknown") or 0),
+        at=moment,
+    )
+
+
+def _fill(group: _Group, scaling: Scaling, now: float) -> None:
+    """Let the policy look at what was told last once an interval, until shortly before `now`."""
+    if group.last is None:
+        return
+    at = group.at + scaling.interval_s
+    while at <= now - scaling.interval_s / 2.0 and at - group.at <= LONGEST_S:
+        said = decide(at, group.history, group.last, scaling)
+        held = Verdict(Action.HOLD, group.last.desired, said.reasons, wish=said.wish)
+        group.history = remember(at, group.history, group.last, held, scaling)
+        at += scaling.interval_s

@@ -1,0 +1,78 @@
+"""`labctl simulate` as it is typed."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from labctl.cli.main import main
+from tests.simulate.test_model import hill
+from tests.simulate.test_replay import RECORD, write
+
+KEYS = [
+    "policy",
+    "boot_s",
+    "above_target_percent",
+    "lost_percent",
+    "theta_under",
+    "theta_over",
+    "tau_under_percent",
+    "tau_over_percent",
+    "flaps",
+    "node_hours",
+    "ideal_node_hours",
+]
+
+
+@pytest.fixture
+def trace(tmp_path):
+    return str(hill(tmp_path / "trace.csv"))
+
+
+def test_json_rows(trace, capsys):
+    names = ("threshold", "predictive", "brief")
+    policies = [word for name in names for word in ("--policy", name)]
+    assert main(["simulate", "--trace", trace, *policies, "--boot-s", "5", "-o", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [list(row) for row in rows] == [KEYS] * 3
+    assert [row["policy"] for row in rows] == list(names)
+    assert {row["boot_s"] for row in rows} == {5.0}
+
+
+def test_a_table_for_people(trace, capsys):
+    assert main(["simulate", "--trace", trace]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "policy",
+        "threshold",
+        "brief",
+        "target",
+        "predictive",
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_plot(trace, tmp_path):
+    plot = tmp_path / "runs.svg"
+    assert main(["simulate", "--trace", trace, "--policy", "brief", "--plot", str(plot)]) == 0
+    root = ET.fromstring(plot.read_text())  # noqa: S314 - we wrote it
+    texts = ["".join(element.itertext()) for element in root.iter() if "text" in element.tag]
+    assert any("brief" in text for text in texts)
+    assert "href" not in plot.read_text()
+
+
+def test_replay(tmp_path, capsys):
+    path = write(tmp_path / "events.json", RECORD)
+    assert main(["simulate", "--replay", str(path), "--policy", "manual", "-o", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["count"] for row in rows] == [2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("words", [[], ["--trace", "a.csv", "--replay", "b.json"]])
+def test_one_of_the_two(words, capsys):
+    assert main(["simulate", *words]) == 2
+    assert "either --trace or --replay" in capsys.readouterr().err
+
+
+def test_no_such_trace(capsys):
+    assert main(["simulate", "--trace", "no.csv"]) == 3
