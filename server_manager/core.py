@@ -16,7 +16,7 @@ from server_manager.events import EventLog
 from server_manager.executors import Executor
 from server_manager.journal import Journal
 from server_manager.paths import StatePaths
-from server_manager.ports import Moved, Ports, told
+from server_manager.ports import Moved, Ports, first_of, is_free, told
 from server_manager.probes import Prober
 from server_manager.registry import LabRecord, Labs, ServerRecord, Servers, Settings
 from server_manager.secrets import Secrets
@@ -108,7 +108,7 @@ def make_core(
     prober: Prober,
     clock: Clock,
     executor: Executor,
-    make_ports: Callable[[Database], Ports] = Ports,
+    is_free: Callable[[int], bool] = is_free,
 ) -> Core:
     """Open the state directory, making it if need be, and put the parts together."""
     paths.make()
@@ -121,7 +121,7 @@ def make_core(
         settings=Settings(database),
         events=EventLog(database, clock),
         journal=Journal(database, clock),
-        ports=make_ports(database),
+        ports=Ports(database, is_free=is_free, first=first_of(paths.root)),
         secrets=Secrets(paths),
         drivers=drivers,
         prober=prober,

@@ -172,7 +172,11 @@ class Operations:
             core.journal.end(seq, message)
             core.servers.set_problem(server, message)
             self._tell(server, operation, outcome, message)
-        self._observer(operation, outcome, core.clock.monotonic() - began)
+        seconds = core.clock.monotonic() - began
+        self._observer(operation, outcome, seconds)
+        text = "%s/%s: %s %s after %.2f s%s"
+        why = f": {message}" if message else ""
+        _log.info(text, server.lab, server.name, operation, outcome, seconds, why)
         if problem:
             raise problem
 

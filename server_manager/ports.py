@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import sqlite3
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 from labcore.errors import Conflict
 from labcore.services import SSH_HOST_PORTS, SSH_PORT, HostPort, Service
@@ -66,6 +69,15 @@ def node_ports(
     return tuple(ports)
 
 
+def first_of(root: Path) -> int:
+    """Where the search for free ports begins for a state directory.
+
+    Two server-managers that look at the same moment, each for its own directory, would otherwise
+    find the same ports free. Only a lease in the one database keeps ports apart for sure.
+    """
+    return FREE_FROM + zlib.crc32(bytes(root)) % (FREE_TO - FREE_FROM)
+
+
 def is_free(port: int) -> bool:
     """Whether a server could listen on loopback:port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -117,9 +129,11 @@ class Ports:
         database: Database,
         *,
         is_free: Callable[[int], bool] = is_free,
+        first: int = FREE_FROM,
     ) -> None:
         self._database = database
         self._is_free = is_free
+        self._first = first
 
     def lease_lab(self, spec: LabSpec, slot: int, *, ssh: bool) -> tuple[Moved, ...]:
         """Lease for every server that the lab may ever have; what is leased already stays."""
@@ -159,8 +173,8 @@ class Ports:
         return (wanted if self._is_free(wanted) else self.free(leased)), False
 
     def free(self, besides: set[int]) -> int:
-        """The lowest free port of the search range that is not in `besides`."""
-        for port in range(FREE_FROM, FREE_TO + 1):
+        """A free port of the search range that is not in `besides`, the first from `first` on."""
+        for port in chain(range(self._first, FREE_TO + 1), range(FREE_FROM, self._first)):
             if port not in besides and self._is_free(port):
                 return port
         raise Conflict(f"no port between {FREE_FROM} and {FREE_TO} is free")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import uuid
@@ -211,10 +212,17 @@ class Settings:
         self._database.rows("INSERT OR REPLACE INTO settings VALUES ('manager_port', ?)", str(port))
 
 
+@functools.lru_cache(MOST_LABS)
+def _spec(text: str) -> LabSpec:
+    # Every question about a lab reads its row, its spec hardly ever changes, and decoding it
+    # takes milliseconds.
+    return decode(LabSpec, json.loads(text))
+
+
 def _lab(row: sqlite3.Row) -> LabRecord:
     return LabRecord(
         name=row["name"],
-        spec=decode(LabSpec, json.loads(row["spec"])),
+        spec=_spec(row["spec"]),
         slot=row["slot"],
         desired=Desired(row["desired"]),
         problem=row["problem"],

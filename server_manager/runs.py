@@ -59,6 +59,7 @@ class Runs:
 
     def start(self, run: Run) -> None:
         """Carry a written wish out in the background."""
+        _log.info("run %d: %s %s", run.number, _VERBS[run.desired], run.lab)
         with self._lock:
             self._on[run.lab] = run
         self._core.executor.start(f"{run.desired}-{run.lab}", lambda: self._carry_out(run))
@@ -102,6 +103,7 @@ class Runs:
         if problem is not None:
             data.update(code=problem.code, message=problem.message, hint=problem.hint)
             data["details"] = list(problem.details)
+        _log.info("run %d: %s", run.number, text)
         with self._core.database.transaction():
             self._core.labs.end_run(run.lab, problem.message if problem else None)
             self._core.events.publish(run.lab, EventKind.LAB, text, data=data)

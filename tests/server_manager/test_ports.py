@@ -1,6 +1,7 @@
 """Leases: the documented formula, no port twice, what is taken is replaced and told."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from labcore.services import CATALOGUE
 from labcore.wire.lab import Group, Scaling
 from server_manager.database import Database
 from server_manager.labspec import LabSpec, from_file
-from server_manager.ports import FREE_FROM, Ports, documented, holders, is_free
+from server_manager.ports import FREE_FROM, FREE_TO, Ports, documented, first_of, holders, is_free
 from server_manager.registry import Labs
 
 
@@ -121,13 +122,24 @@ def test_moved_ports_are_told_and_used(parts):
     parts.core.ports._is_free = lambda port: port != 8080
     run = parts.up()
     (told,) = [e for e in parts.core.events.after(run, "demo", 1000) if e.kind == "port"]
-    assert told.node == "control"
-    assert (told.data["service"], told.data["wanted"], told.data["port"]) == (
-        "nginx",
-        8080,
-        FREE_FROM,
-    )
-    assert parts.manager.lab("demo").load_balancer_url == f"http://127.0.0.1:{FREE_FROM}"
+    assert (told.node, told.data["service"], told.data["wanted"]) == ("control", "nginx", 8080)
+    port = told.data["port"]
+    assert FREE_FROM <= port <= FREE_TO
+    assert parts.manager.lab("demo").load_balancer_url == f"http://127.0.0.1:{port}"
+
+
+def test_the_search_goes_round(tmp_path):
+    database = Database(tmp_path / "db")
+    ports = Ports(database, is_free=lambda port: port < FREE_FROM + 5, first=FREE_TO - 1)
+    assert ports.free({FREE_FROM}) == FREE_FROM + 1
+    database.close()
+
+
+def test_state_directories_search_in_different_places():
+    roots = [Path(f"/home/{name}/.local/state/labctl") for name in ("ann", "bo", "cy")]
+    firsts = [first_of(root) for root in roots]
+    assert len(set(firsts)) == 3
+    assert all(FREE_FROM <= first <= FREE_TO for first in firsts)
 
 
 def test_a_group_that_may_grow_holds_ports_for_its_standby_too(tmp_path):
