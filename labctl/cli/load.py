@@ -19,40 +19,51 @@ RPS = 50.0
 DURATION = "30s"
 
 
+UrlArgument = Annotated[
+    str | None, typer.Argument(metavar="[URL]", help="Default: the lab's load balancer.")
+]
+RpsOption = Annotated[float | None, typer.Option(help=f"Requests per second (default: {RPS:g}).")]
+DurationOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help=f"500ms, 30s, 2m (default: {DURATION}).")
+]
+StepsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        "--ramp",
+        metavar="STAGES",
+        help="RATE:TIME holds, RATE:RATE:TIME ramps: 50:10s,50:200:30s.",
+    ),
+]
+MethodOption = Annotated[str, typer.Option(help="GET, POST, ...")]
+PathOption = Annotated[
+    str | None, typer.Option(help="Path and query, in place of the URL's: /work?ms=20.")
+]
+BodyOption = Annotated[str | None, typer.Option(metavar="TEXT", help="What to send.")]
+TimeoutOption = Annotated[str, typer.Option(metavar="TIME", help="For one request.")]
+KeepaliveOption = Annotated[
+    bool, typer.Option("--keepalive/--no-keepalive", help="Use connections again.")
+]
+ConnectionsOption = Annotated[int, typer.Option(help="At most so many at a time.")]
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option("--fail-on", metavar="CONDITION", help="Exit 1 if: failed>0, p95_ms>500."),
+]
+
+
 def load(
     ctx: typer.Context,
-    url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="Default: the lab's load balancer.")
-    ] = None,
-    rps: Annotated[
-        float | None, typer.Option(help=f"Requests per second (default: {RPS:g}).")
-    ] = None,
-    duration: Annotated[
-        str | None, typer.Option(metavar="TIME", help=f"500ms, 30s, 2m (default: {DURATION}).")
-    ] = None,
-    steps: Annotated[
-        str | None,
-        typer.Option(
-            "--steps",
-            "--ramp",
-            metavar="STAGES",
-            help="RATE:TIME holds, RATE:RATE:TIME ramps: 50:10s,50:200:30s.",
-        ),
-    ] = None,
-    method: Annotated[str, typer.Option(help="GET, POST, ...")] = "GET",
-    path: Annotated[
-        str | None, typer.Option(help="Path and query, in place of the URL's: /work?ms=20.")
-    ] = None,
-    body: Annotated[str | None, typer.Option(metavar="TEXT", help="What to send.")] = None,
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="For one request.")] = "10s",
-    keepalive: Annotated[
-        bool, typer.Option("--keepalive/--no-keepalive", help="Use connections again.")
-    ] = True,
-    connections: Annotated[int, typer.Option(help="At most so many at a time.")] = 500,
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option("--fail-on", metavar="CONDITION", help="Exit 1 if: failed>0, p95_ms>500."),
-    ] = None,
+    url: UrlArgument = None,
+    rps: RpsOption = None,
+    duration: DurationOption = None,
+    steps: StepsOption = None,
+    method: MethodOption = "GET",
+    path: PathOption = None,
+    body: BodyOption = None,
+    timeout: TimeoutOption = "10s",
+    keepalive: KeepaliveOption = True,
+    connections: ConnectionsOption = 500,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Send requests at their scheduled moments, however late the answers are.
 

@@ -14,7 +14,7 @@ from labctl.load.schedule import Schedule, parse_schedule
 SETTINGS = (
     "scaling.mode=auto",
     "scaling.interval_s=2",
-    "scaling.cooldown_out_s=5",
+    "scaling.cooldown_out_s=10",
     "scaling.cooldown_in_s=8",
     "groups.agent.cpus=0.25",
 )
@@ -51,16 +51,17 @@ class LoadLevel:
 
 
 def choose_level(group: Group) -> LoadLevel:
-    """The load that two thirds of the way lifts CPU from the threshold to 100 %.
+    """The load that lifts CPU a third of the way from the threshold to 100 %.
 
-    With one agent more the same load is below the threshold again, where that is 60 % or more.
+    What the requests cost besides their work (about a tenth) comes on top. With three agents in
+    place of two the same load is below a threshold of 70 % again.
     Raises UsageProblem for a group that does not grow by CPU.
     """
     limits = group.scaling
     threshold = limits.out_above.get("cpu_percent") if limits else None
     if threshold is None or threshold >= 100:
         raise UsageProblem(f"the demo needs a CPU threshold below 100 % for group {group.name!r}")
-    percent = threshold + (100 - threshold) * 2 / 3
+    percent = threshold + (100 - threshold) / 3
     cores = group.desired_count * group.cpus * percent / 100
     ms = min(WORK_MS, max(1.0, 1000 * cores / LEAST_RPS))
     return LoadLevel(rps=round(1000 * cores / ms, 2), ms=round(ms, 1), percent=percent)
