@@ -9,8 +9,8 @@ SATURATION is assumed.
 It shrinks by one node in the cases of `ROOM`: the more room there is, the sooner. Between growing
 and shrinking lies a wide band of load (hysteresis), which costs nodes but spares reversals.
 
-The constants were chosen on one trace (WorldCup98, 10-27 June 1998, 10-22 h, 6 times faster) and
-checked on its halves, its nights and other speeds; see benchmarks/policies.py.
+The constants are fitted to one trace (WorldCup98, 10-27 June 1998, 10-22 h, 6 times faster), out of
+several thousand settings; docs/policies.md says what they are worth on other parts of it.
 
 It sets its own pace, so `cooldown_out_s`, `cooldown_in_s` and `evaluation_periods` do not apply.
 """
