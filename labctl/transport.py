@@ -46,26 +46,36 @@ def find(lab: Lab, node: str) -> Server:
 
 
 def logs(
-    session: Session, lab: str, node: str, service: str | None, lines: int, *, follow: bool
+    session: Session, lab: Lab, node: str, service: str | None, lines: int, *, follow: bool
 ) -> Iterator[str]:
-    """The last lines of a node's log; with `follow`, what comes after them too, without end."""
-    last = _lines(session, lab, node, service, lines)
-    yield from last
-    while follow:
+    """The last lines of a node's log; with `follow`, what comes after them too, without end.
+
+    Without a service: of all services, each line behind the name of its own.
+    """
+    yield from _lines(session, lab.lab, node, service, lines)
+    if not follow:
+        return
+    group = lab.group(find(lab, node).group)
+    services = (service,) if service or group is None else group.services
+    seen = {name: _lines(session, lab.lab, node, name, _MOST_LINES) for name in services}
+    while True:
         session.clock.sleep(_REFRESH_S)
-        now = _lines(session, lab, node, service, _MOST_LINES)
-        yield from behind(last, now)
-        last = now
+        for name in services:
+            now = _lines(session, lab.lab, node, name, _MOST_LINES)
+            for line in behind(seen[name], now):
+                yield line if service else f"{name} | {line}"
+            seen[name] = now
 
 
 def behind(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """The lines of `new` that follow the end of `old` in it; all of them if it is not there."""
-    if not old:
-        return list(new)
-    for end in range(len(new), 0, -1):
-        length = min(end, len(old))
-        if list(new[end - length : end]) == list(old[-length:]):
-            return list(new[end:])
+    """The lines that `new` has behind those of `old`, when both are the end of one growing log.
+
+    Nothing in common: all of `new`.
+    """
+    for gone in range(len(old) + 1):
+        kept = list(old[gone:])
+        if list(new[: len(kept)]) == kept:
+            return list(new[len(kept) :])
     return list(new)
 
 

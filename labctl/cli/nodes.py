@@ -67,7 +67,7 @@ def logs(
     from labctl import transport
 
     here, lab = _find(ctx)
-    for line in transport.logs(here, lab.lab, node, service, lines, follow=follow):
+    for line in transport.logs(here, lab, node, service, lines, follow=follow):
         plain.show_json_line(line) if options(ctx).json else plain.result(line)
 
 

@@ -83,14 +83,13 @@ def _group(group: Mapping[str, Any]) -> RenderableType:
     text += f" (min {group['min']}, max {group['max']})"
     if group["cooldown_remaining_s"]:
         text += f", cooldown {group['cooldown_remaining_s']:.0f} s"
+    below = []
     if group["removal"]:
-        text += f", removing {group['removal']['node']}: {group['removal']['step']}"
-    decision = group["last_decision"]
-    if decision:
+        below.append(f"removing {group['removal']['node']}: {group['removal']['step']}")
+    if decision := group["last_decision"]:
         said = "; ".join([*decision["reasons"], *decision["vetoes"]])
-        said = f"{decision['action']} at {decision['at'][11:19]}: {said}"
-        return Group(Text(text), Padding(Text(said), (0, 0, 0, 2)))
-    return Text(text)
+        below.append(f"{decision['action']} at {decision['at'][11:19]}: {said}")
+    return Group(Text(text), *(Padding(Text(line), (0, 0, 0, 2)) for line in below))
 
 
 def _nodes(view: View, *, fancy: bool, history: bool) -> Table:

@@ -141,9 +141,11 @@ class Double:
                 "capabilities": {"access": "local", "gates": ["created", "healthy", "serving"]},
             }
         ]
+        self.scales = True  # at once
         self.refusal: LabError | None = None  # answered to every change
         self.asked: list[tuple[str, str, Any]] = []  # changes only
-        self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
 
     def start(self) -> None:
         """Serve, and be found by labctl as the server-manager of this test's state directory."""
@@ -159,6 +161,7 @@ class Double:
 
     def stop(self) -> None:
         """End."""
+        self._stopped.set()
         self.server.shutdown()
         self.server.server_close()
         self._thread.join()
@@ -208,6 +211,8 @@ class Double:
 
     def _events(self, query: dict[str, str]) -> object:
         found = [e for e in self.events if e.seq > int(query["after"])]
+        if not found and float(query["wait_s"]):
+            self._stopped.wait(0.05)  # a long poll, made short
         return encode(found[: int(query["limit"])])
 
     def _scaler(self, path: str, body: Any) -> object:
@@ -215,7 +220,7 @@ class Double:
             raise Unreachable("refused")
         if path == "/decisions":
             return {"decisions": encode(self.decisions)}
-        if path == "/scale":
+        if path == "/scale" and self.scales:
             (group,) = self.status.groups
             now = dataclasses.replace(
                 group, desired_count=body["count"], serving=body["count"], mode="manual"
