@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from control_node import policies
 from control_node.balancer.nginx import NginxBalancer
@@ -17,9 +21,9 @@ from control_node.scaler.hands import Hands, Poster, Wishes
 from control_node.scaler.runner import Runner
 from control_node.scaler.state import Store
 from control_node.scaler.status import scaler_status
-from labcore.clock import SystemClock
+from labcore.clock import Clock, SystemClock
 from labcore.entry import listen_address, run, secret, serve
-from labcore.errors import UsageProblem
+from labcore.errors import LabError, UsageProblem
 from labcore.manager_client import ManagerClient
 from labcore.web import MOST_BODY_BYTES, make_server
 from labcore.wire.node import AGENT_TOKEN, SCALER_API_TOKEN, SCALER_TOKEN, NodeConfig
@@ -28,7 +32,8 @@ log = logging.getLogger(__name__)
 
 THREADS = 4
 GRACE_S = 2.0
-STOP_S = 5.0
+STOP_S = 3.0
+MANAGER_S = 4.0  # but for power, which has a limit of its own
 
 
 def main(config: NodeConfig) -> None:
@@ -36,7 +41,7 @@ def main(config: NodeConfig) -> None:
     if config.manager_url is None:
         raise UsageProblem(f"node {config.node} has no manager_url", "a scaler needs one")
     clock = SystemClock()
-    manager = ManagerClient(config.manager_url, secret(config, SCALER_TOKEN))
+    manager = ManagerClient(config.manager_url, secret(config, SCALER_TOKEN), timeout_s=MANAGER_S)
     folder = Path(config.directory) / "scaler"
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "state.json")
@@ -54,13 +59,31 @@ def main(config: NodeConfig) -> None:
         threads=THREADS,
         most_body_bytes=MOST_BODY_BYTES,
     )
-    loop = threading.Thread(
-        target=lambda: asyncio.run(runner.run(hands, poster, desk)), name="loop", daemon=True
-    )
-    loop.start()
+    _run_beside(server, lambda: asyncio.run(runner.run(hands, poster, desk)), runner, clock)
+
+
+def _run_beside(server: Any, loop: Callable[[], None], runner: Runner, clock: Clock) -> None:
+    """Serve in this thread and loop in another, until SIGTERM. Raises LabError if the loop fails.
+
+    Then whoever supervises us starts us again: better than to answer without scaling.
+    """
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            loop()
+        except Exception as error:
+            log.exception("the scaler's loop failed")
+            failures.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=work, name="loop", daemon=True)
+    thread.start()
     serve(server, grace_s=GRACE_S, clock=clock)
     runner.stop()
-    loop.join(STOP_S)
+    thread.join(STOP_S)
+    if failures:
+        raise LabError(f"the scaler's loop failed: {failures[0]}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from labcore.wire.lab import Lab, Mode
 
 log = logging.getLogger(__name__)
 
-POWER_THREADS = 4
+POWER_AT_ONCE = 4  # many virtual machines started at the same moment fail
 TELL_LIMIT_S = 2.0
 MOST_WAITING_EVENTS = 1000
 RETRY_EVENTS_S = 1.0
@@ -90,7 +90,7 @@ class Hands:
         self._agent_token = agent_token
         self._clock = clock
         self._done = done
-        self._power = ThreadPoolExecutor(POWER_THREADS, "power")
+        self._power = threading.BoundedSemaphore(POWER_AT_ONCE)
         # A balancer is for one thread: it is polled here too.
         self.nginx = ThreadPoolExecutor(1, "nginx")
         self.quick = ThreadPoolExecutor(2, "quick")
@@ -98,7 +98,11 @@ class Hands:
     def begin(self, operation: Operation) -> None:
         """Start it; returns at once."""
         if isinstance(operation, Power):
-            self._power.submit(self._run, operation)
+            # A thread of its own that dies with us: it may take a minute, and a stop does not wait.
+            name = f"power-{operation.node}"
+            threading.Thread(
+                target=self._run_power, args=(operation,), name=name, daemon=True
+            ).start()
         elif isinstance(operation, SetCount | TellDrain):
             self.quick.submit(self._run, operation)
         else:
@@ -110,8 +114,12 @@ class Hands:
 
     def close(self) -> None:
         """Begin nothing more; what runs is not waited for: it is idempotent, and done again."""
-        for pool in (self._power, self.nginx, self.quick):
+        for pool in (self.nginx, self.quick):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run_power(self, operation: Power) -> None:
+        with self._power:
+            self._run(operation)
 
     def _run(self, operation: Operation) -> None:
         problem: str | None = None

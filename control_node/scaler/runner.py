@@ -78,7 +78,9 @@ class Runner:
         self._call(lambda: self._ended(done))
 
     def _call(self, callback: Callable[[], None]) -> None:
-        if self._loop is not None:
+        if self._loop is None:
+            callback()
+        else:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are stopping
                 self._loop.call_soon_threadsafe(callback)
 

@@ -59,7 +59,7 @@ RemovalStep = Literal["told", "unrouted", "confirmed", "drained", "off"]
 
 @dataclass(frozen=True)
 class Removal:
-    """A removal in progress. `step` is the last step that is done; see control_node.scaler."""
+    """A removal in progress. `step` is being made true; see control_node.scaler.removal."""
 
     node: str
     group: str

@@ -76,6 +76,49 @@ def test_a_freed_number_is_used_again(world):
     assert world.changes("agent-3")[-1] == "joined"
 
 
+def test_nothing_is_done_twice_because_the_view_is_old(tmp_path):
+    world = World(tmp_path, lab_every_s=5.0)
+    settle(world, 2)
+    world.desired = 3
+    settle(world, 3)
+    world.run(10)
+    world.desired = 2
+    settle(world, 2)
+    world.run(10)
+    assert [(p.node, p.to) for p in world.operations(Power)] == [
+        ("agent-3", "on"),
+        ("agent-3", "off"),
+    ]
+
+
+def test_nobody_leaves_while_too_few_others_serve(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-1"].health = "bad"
+    world.run(3)
+    assert world.controller.rotations["agent"].ejected == {"agent-1"}
+    world.desired = 2
+    world.run(30)
+    assert world.controller.state.removal is None
+    world.agents["agent-1"].health = "ok"
+    settle(world, 2)
+    assert world.serving == ["agent-1", "agent-2"]
+
+
+def test_a_removal_is_cancelled_when_another_falls_ill(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].in_flight = 1
+    world.desired = 2
+    world.run(2)
+    world.agents["agent-1"].health = "refused"
+    world.run_until(lambda: world.serving == ["agent-2", "agent-3"], 5)
+    world.agents["agent-1"].health = "ok"
+    world.agents["agent-3"].in_flight = 0
+    settle(world, 2)
+    assert world.serving == ["agent-1", "agent-2"]
+
+
 def test_a_busy_agent_is_waited_for_and_the_cap_ends_the_wait(world):
     world.desired = 3
     settle(world, 3)
@@ -146,9 +189,9 @@ def test_late_answers_put_out_after_three_but_never_more_than_half(tmp_path):
     for agent in world.agents.values():
         agent.health = "timeout"
     world.run(0.2)
-    assert len(world.serving) == 5
+    assert len(world.routed) == 5
     world.run(5)
-    assert len(world.serving) == 3
+    assert len(world.routed) == 3
     for agent in world.agents.values():
         agent.health = "ok"
     settle(world, 5)
@@ -159,7 +202,7 @@ def test_refused_connections_put_out_all(world):
     settle(world, 2)
     for agent in world.agents.values():
         agent.health = "refused"
-    world.run_until(lambda: world.serving == [], 2)
+    world.run_until(lambda: world.routed == [], 2)
 
 
 def test_a_lost_node_is_replaced_under_a_new_number_and_stopped(world):
@@ -171,16 +214,31 @@ def test_a_lost_node_is_replaced_under_a_new_number_and_stopped(world):
 
 
 def test_an_unknown_one_counts_creates_nothing_and_deletes_nothing(world):
-    world.desired = 3
-    settle(world, 3)
+    world.desired = 4
+    settle(world, 4)
     before = len(world.operations(Power))
     agent = world.agents["agent-2"]
     agent.state, agent.health = PowerState.UNKNOWN, "refused"
     world.run(30)
-    world.desired = 2
+    world.desired = 3
     world.run(30)
     assert len(world.operations(Power)) == before
     assert world.controller.state.removal is None
+
+
+def test_one_that_becomes_unknown_while_it_drains_is_not_powered_off_until_known(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].in_flight = 1
+    world.desired = 2
+    world.run(2)
+    world.agents["agent-3"].state = PowerState.UNKNOWN
+    world.agents["agent-3"].in_flight = 0
+    world.run(60)
+    assert powers(world) == [("agent-3", "on")]
+    world.agents["agent-3"].state = PowerState.RUNNING
+    settle(world, 2)
+    assert powers(world)[1:] == [("agent-3", "off")]
 
 
 def test_a_paused_one_is_replaced_within_the_maximum_and_left_alone(world):

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from control_node import policies
 from control_node.balancer.fake import FakeBalancer
@@ -48,6 +49,7 @@ from labcore.wire.lab import (
 from labcore.wire.metrics import AgentMetrics, Memory
 
 GIB = 1024**3
+T = TypeVar("T")
 
 
 class Crash(Exception):
@@ -86,6 +88,7 @@ class World:
     power_s: float = 0.2
     tick_s: float = 0.1
     quiet_s: float = 0.5
+    lab_every_s: float = 0.0
     policy: Policy = policies
 
     def __post_init__(self) -> None:
@@ -150,7 +153,8 @@ class World:
             heapq.heappop(self._due)[2]()
         self._ask_nodes()
         now = self.clock.monotonic()
-        if not self.is_away:
+        is_old = self._lab is None or now - self._lab[1] >= self.lab_every_s
+        if is_old and not self.is_away:
             self._lab = (self.lab(), now)
         done, self._done = tuple(self._done), []
         lab, asked = self._lab or (None, 0.0)
@@ -328,18 +332,23 @@ class World:
         assert not self.named_when_off, f"off while nginx names it: {self.named_when_off}"
 
     @property
-    def serving(self) -> list[str]:
-        """The nodes that nginx sends requests to and that answer."""
+    def routed(self) -> list[str]:
+        """The nodes that nginx sends requests to."""
         backends = self.balancer.poll().backends or {}
-        names = [b.node for members in backends.values() for b in members]
-        return sorted(n for n in names if self._is_up(self.agents[n]))
+        return sorted(b.node for members in backends.values() for b in members)
+
+    @property
+    def serving(self) -> list[str]:
+        """Those of them that answer."""
+        agents = self.agents
+        return [n for n in self.routed if self._is_up(agents[n]) and agents[n].health == "ok"]
 
     @property
     def running(self) -> list[str]:
         """The nodes that run."""
         return sorted(a.name for a in self.agents.values() if a.state is PowerState.RUNNING)
 
-    def operations(self, kind: type) -> list[Step]:
+    def operations(self, kind: type[T]) -> list[T]:
         """What the controller asked for, of one kind."""
         return [s for s in self.steps if isinstance(s, kind)]
 
