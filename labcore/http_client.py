@@ -5,6 +5,7 @@ Nodes have no pip, and importing `requests` costs a command 0.2-0.4 s; see docs/
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import urllib.parse
@@ -44,7 +45,9 @@ def call(
         parts.hostname or "127.0.0.1", parts.port or 80, timeout=timeout_s
     )
     try:
-        connection.request(method, target, payload, sent)
+        # A server may refuse a large body before it has read it all: its answer is there to read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.request(method, target, payload, sent)
         response = connection.getresponse()
         return response.status, response.read(MOST_BYTES)
     except (OSError, http.client.HTTPException) as error:

@@ -54,8 +54,12 @@ class Hands:
 
     def up(self, lab: str, *more: str) -> dict[str, Any]:
         """Stand up a quick lab; its status."""
-        self.do("up", "--lab", lab, "--driver", "local", *QUICK, *more)
+        self.up_only(lab, *more)
         return self.status(lab)
+
+    def up_only(self, lab: str, *more: str) -> None:
+        """Stand up a quick lab."""
+        self.do("up", "--lab", lab, "--driver", "local", *QUICK, *more)
 
     def status(self, lab: str) -> dict[str, Any]:
         """`status -o json`."""

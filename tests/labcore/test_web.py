@@ -101,6 +101,10 @@ def test_an_answer_that_is_not_json_is_unreachable_for_call_json_only(url):
         call_json("GET", f"{url}/text", token="s3cret")
 
 
+def test_a_body_that_is_refused_half_read_gets_its_reason(url):
+    assert call("POST", f"{url}/x", "x" * 10_000_000, token="s3cret")[0] == 413
+
+
 def test_nobody_there_is_unreachable():
     with pytest.raises(Unreachable, match="does not answer"):
         call("GET", "http://127.0.0.1:1/", timeout_s=1)
