@@ -69,12 +69,23 @@ class Operations:
             if state is PowerState.ERROR:
                 self._do(server, "destroy", lambda: driver.destroy(server.ref))
                 state = PowerState.ABSENT
-            if state is PowerState.ABSENT:
+            moved = state in OFF and self._move_ports(lab, server)
+            if state is PowerState.ABSENT or moved:
                 spec = self._core.server_spec(lab, server)
                 self._do(server, "create", lambda: driver.create(spec))
             created()
             if state not in (PowerState.RUNNING, PowerState.STARTING):
                 self._do(server, "start", lambda: driver.start(server.ref))
+
+    def _move_ports(self, lab: LabRecord, server: ServerRecord) -> bool:
+        """Lease other ports for those that another program took while the server was off."""
+        ports, driver = self._core.ports, self._core.driver(lab)
+        if not ports.taken(server.lab, server.name):
+            return False
+        driver.stop(server.ref, force=True)  # what it left behind may be what holds them
+        moved = ports.move_taken(server.lab, server.name)
+        self._core.tell_moved(server.lab, moved)
+        return bool(moved)
 
     def power_off(self, lab: LabRecord, server: ServerRecord, *, force: bool = False) -> None:
         """Turn it off and wait until it is; nothing happens if it is off or absent."""

@@ -172,6 +172,23 @@ class Ports:
             return self.free(leased), True
         return (wanted if self._is_free(wanted) else self.free(leased)), False
 
+    def taken(self, lab: str, node: str) -> Mapping[str, int]:
+        """Those of a node's ports, by service, that somebody listens on now."""
+        return {s: port for s, port in self.of(lab, node).items() if not self._is_free(port)}
+
+    def move_taken(self, lab: str, node: str) -> tuple[Moved, ...]:
+        """Lease free ports in place of a stopped node's ports that others hold now."""
+        moved = []
+        with self._database.transaction() as connection:
+            for service, port in self.taken(lab, node).items():
+                got, _ = self._choose(connection, None)
+                connection.execute(
+                    "UPDATE leases SET host_port = ? WHERE lab = ? AND node = ? AND service = ?",
+                    (got, lab, node, service),
+                )
+                moved.append(Moved(node, service, port, got, ours=False))
+        return tuple(moved)
+
     def free(self, besides: set[int]) -> int:
         """A free port of the search range that is not in `besides`, the first from `first` on."""
         for port in chain(range(self._first, FREE_TO + 1), range(FREE_FROM, self._first)):

@@ -15,6 +15,7 @@ different servers are.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,11 @@ class DriverServer:
     directory: Path | None = None  # where its files are on this machine, if they are
 
 
+def differs_only_in_forwards(one: ServerSpec, other: ServerSpec) -> bool:
+    """Whether `create` takes `other` over for a server made from `one`."""
+    return dataclasses.replace(one, forwards=other.forwards) == other
+
+
 class Driver(Protocol):
     """A back end. See the module for the promises."""
 
@@ -112,7 +118,8 @@ class Driver(Protocol):
         ...
 
     def create(self, spec: ServerSpec) -> None:
-        """Make a stopped server. The same spec again: nothing. Another spec: raises Conflict."""
+        """Make a stopped server. The same spec again: nothing. Another spec: raises Conflict, but
+        one that differs only in `forwards` is taken over, from the next start on."""
         ...
 
     def start(self, ref: ServerRef) -> None:

@@ -19,6 +19,7 @@ from server_manager.drivers.base import (
     DriverServer,
     ServerRef,
     ServerSpec,
+    differs_only_in_forwards,
 )
 
 CAPABILITIES = Capabilities(
@@ -148,7 +149,9 @@ class FakeDriver:
             server = self._servers.get(_key(spec.ref))
             if server is None:
                 self._servers[_key(spec.ref)] = _Server(spec)
-            elif server.spec != spec:
+            elif differs_only_in_forwards(server.spec, spec):
+                server.spec = spec
+            else:
                 raise Conflict(f"{spec.ref.name} exists and was made otherwise", "destroy it first")
 
         self._call("create", spec.ref, do)

@@ -43,10 +43,17 @@ class DriverContract:
         rig.driver.create(dataclasses.replace(spec))
         assert rig.driver.get(ref).state is PowerState.RUNNING
 
+    def test_create_again_with_other_ports_takes_them_over(self, rig: Rig):
+        rig.driver.create(make_spec(host_port=5007))
+        moved = make_spec(host_port=5099)
+        rig.driver.create(moved)
+        ref = rig.running(moved)
+        assert rig.driver.get(ref).endpoints["host"]["sleeper"] == "127.0.0.1:5099"
+
     @pytest.mark.parametrize(
         "other",
-        [make_spec(host_port=5099), make_spec(secrets={"agent-token": "another"})],
-        ids=["port", "secret"],
+        [dataclasses.replace(make_spec(), cpus=2.0), make_spec(secrets={"agent-token": "another"})],
+        ids=["size", "secret"],
     )
     def test_create_again_with_another_spec_is_a_conflict(self, rig: Rig, other):
         spec = make_spec()

@@ -22,6 +22,7 @@ class Parts:
     driver: FakeDriver
     prober: FakeProber
     clock: Clock
+    busy_ports: set[int]  # what other programs listen on
 
     @property
     def core(self) -> Core:
@@ -62,12 +63,13 @@ def make_parts(
     clock = clock or FakeClock()
     driver = driver or FakeDriver(clock)
     prober = FakeProber()
+    busy: set[int] = set()  # the ports of this machine are nobody's business here
     core = make_core(
         StatePaths(root),
         Drivers(("fake",), lambda name: driver),
         prober,
         clock,
         executor or Inline(),
-        is_free=lambda port: True,  # the ports of this machine are nobody's business here
+        is_free=lambda port: port not in busy,
     )
-    return Parts(Manager(core), driver, prober, clock)
+    return Parts(Manager(core), driver, prober, clock, busy)

@@ -39,6 +39,26 @@ class TestAPerson:
         assert parts.states()["agent-3"] == "running"
         assert parts.count() == 3
 
+    def test_on_moves_a_port_that_was_taken_while_it_was_off(self, parts):
+        parts.up()
+        parts.busy_ports.add(5003)
+        on(parts, "agent-3")
+        (agent,) = (s for s in parts.manager.lab("demo").servers if s.name == "agent-3")
+        assert agent.endpoints["host"]["metrics"] == "127.0.0.1:5103"
+        assert agent.endpoints["host"]["app"] != "127.0.0.1:5003"
+        (told,) = (e for e in parts.core.events.after(0, "demo", 100_000) if e.kind == "port")
+        assert (told.node, told.data["service"], told.data["wanted"]) == ("agent-3", "app", 5003)
+
+    def test_up_moves_a_port_that_was_taken_while_the_lab_was_down(self, parts):
+        parts.up()
+        parts.manager.down("demo")
+        parts.busy_ports.add(8080)
+        parts.up()
+        lab = parts.manager.lab("demo")
+        assert lab.state == "up"
+        assert lab.load_balancer_url != "http://127.0.0.1:8080"
+        assert parts.made("destroy") == []
+
     def test_on_again_changes_nothing(self, parts):
         parts.up()
         on(parts, "agent-3")

@@ -30,6 +30,7 @@ from server_manager.drivers.base import (
     DriverServer,
     ServerRef,
     ServerSpec,
+    differs_only_in_forwards,
 )
 from server_manager.drivers.local import processes
 from server_manager.drivers.local.folder import Broken, Folder, Unreadable, sealed
@@ -103,7 +104,11 @@ class LocalDriver:
             if found.problem is not None:  # while its supervisor's pid is still written there
                 processes.kill(found.marks, self._clock)
             found.folder.make(spec)
-        elif found.spec != sealed(spec):
+        elif found.spec == sealed(spec):
+            return
+        elif differs_only_in_forwards(found.spec, sealed(spec)):
+            found.folder.write_spec(spec)
+        else:
             raise Conflict(f"{spec.ref.name} exists and was made otherwise", "destroy it first")
 
     def start(self, ref: ServerRef) -> None:

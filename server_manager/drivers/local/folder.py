@@ -81,6 +81,11 @@ class Folder:
             write_json(new / SERVER_FILE, encode(sealed(spec)), mode=0o600)
             new.rename(self.path)
 
+    def write_spec(self, spec: ServerSpec) -> None:
+        """Note a spec that took the place of the one it was made from."""
+        with _failing(f"cannot write into {self.path}"):
+            write_json(self.path / SERVER_FILE, encode(sealed(spec)), mode=0o600)
+
     def write_run_files(self, node: NodeConfig, plan: Plan) -> None:
         """What its services and its supervisor read. Written before every start."""
         with _failing(f"cannot write into {self.path}"):
