@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from control_node.scaler.fetch import Fetcher, Reply
+from control_node.scaler.fetch import Asker, Fetcher, Reply
 from control_node.scaler.types import Probe, ProbeHealth
 from labcore import services
 from labcore.clock import Clock
@@ -35,14 +35,17 @@ class Target:
 
 class Collector:
     """Holds the latest `Probe` of each node. For one event loop; `changed` is called when a node's
-    health is another than before, or a node in `urgent` answered."""
+    health is another than before, or a node in `urgent` answered. Without a `fetcher` it asks over
+    HTTP; make it inside the loop then."""
 
-    def __init__(self, clock: Clock, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, changed: Callable[[], None], fetcher: Asker | None = None
+    ) -> None:
         self.probes: dict[str, Probe] = {}
         self.urgent: frozenset[str] = frozenset()
         self._clock = clock
         self._changed = changed
-        self._fetcher = Fetcher()
+        self._fetcher: Asker = Fetcher() if fetcher is None else fetcher
         self._asked: dict[tuple[str, Question], float] = {}
         self._health_path = services.APP.health_path or "/"
 

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from labcore.web import split_address
 
@@ -104,6 +104,28 @@ class _Connection(asyncio.Protocol):
         transport, self.transport = self.transport, None
         if transport is not None:
             transport.abort()
+
+
+class Asker(Protocol):
+    """What the collector needs of a Fetcher; a simulation has another one."""
+
+    open_asks: int  # without an answer yet
+
+    def is_asking(self, key: Hashable) -> bool:
+        """See Fetcher."""
+        ...
+
+    def get(self, key: Hashable, address: str, path: str, done: Callback) -> None:
+        """See Fetcher."""
+        ...
+
+    def forget(self, key: Hashable) -> None:
+        """See Fetcher."""
+        ...
+
+    def close(self) -> None:
+        """See Fetcher."""
+        ...
 
 
 class Fetcher:
