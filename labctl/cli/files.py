@@ -30,10 +30,18 @@ def init(
     plain.note(f"wrote {path}; next: labctl up")
 
 
-def validate(ctx: typer.Context, file: FileArgument = "lab.yaml", sets: SetOption = None) -> None:
+def validate(
+    ctx: typer.Context,
+    file: FileArgument = "lab.yaml",
+    named: Annotated[
+        str | None, typer.Option("--file", "-f", help="The lab file, as `up` takes it.")
+    ] = None,
+    sets: SetOption = None,
+) -> None:
     """Check a lab file and tell every problem at once, with its path."""
     from server_manager import labfile
 
+    file = named or file
     lab = labfile.load(Path(file), tuple(sets or ()), lab=options(ctx).lab)
     if options(ctx).json:
         plain.show_json(labfile.to_json(lab))

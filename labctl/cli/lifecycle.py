@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,9 +48,14 @@ def up(
     if dry_run:
         _show_plan(here.manager.request("POST", f"/labs/{wish.lab}/plan", wish.body), ctx)
         return
-    plain.note(wish.why)
-    run = _carry_out(here, wish.lab, here.manager.put_lab(wish.lab, wish.body), wish.driver)
-    _show_end(run)
+
+    def begin() -> int:
+        try:
+            return here.manager.put_lab(wish.lab, wish.body)
+        finally:
+            plain.note(wish.why)
+
+    _show_end(_carry_out(here, wish.lab, begin, wish.driver))
     _show_status(watching.gather(here, here.manager.lab(wish.lab)), ctx)
 
 
@@ -65,11 +72,12 @@ def plan(
 
 def down(ctx: typer.Context) -> None:
     """Power the lab off and keep its disks; `labctl up` brings it back."""
-    from labctl import session
+    from labctl import runs, session
 
     here = session.connect_if_labs()
     lab = here.lab(options(ctx).lab)
-    _carry_out(here, lab.lab, here.manager.down(lab.lab), lab.driver)
+    begin = partial(runs.end_of_life, here, lab.lab, here.manager.down)
+    _carry_out(here, lab.lab, begin, lab.driver)
     plain.note(f"lab {lab.lab} is down; labctl up --lab {lab.lab} brings it back")
 
 
@@ -78,13 +86,14 @@ def destroy(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove the lab and everything that belongs to it. Asks first."""
-    from labctl import session
+    from labctl import runs, session
 
     here = session.connect_if_labs()
     lab = here.lab(options(ctx).lab)
     if not yes and not _confirmed(lab.lab, len(lab.servers)):
         raise typer.Exit(1)
-    _carry_out(here, lab.lab, here.manager.destroy(lab.lab), lab.driver)
+    begin = partial(runs.end_of_life, here, lab.lab, here.manager.destroy)
+    _carry_out(here, lab.lab, begin, lab.driver)
     plain.note(f"lab {lab.lab} is gone")
 
 
@@ -100,12 +109,12 @@ def _wish(
     return here, wish.make(here, lab, source, driver)
 
 
-def _carry_out(here: Session, lab: str, number: int, driver: str) -> Run:
+def _carry_out(here: Session, lab: str, begin: Callable[[], int], driver: str) -> Run:
     from labctl import runs
     from labctl.ui.progress import RunProgress
 
     with RunProgress(runs.gates_of(here, driver)) as progress:
-        return runs.carry_out(here, lab, number, progress.show)
+        return runs.carry_out(here, lab, begin, progress.show)
 
 
 def _confirmed(lab: str, servers: int) -> bool:

@@ -6,6 +6,7 @@ It does what `labctl up`, `load`, `status` and `destroy` do, by the same code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from labcore.errors import Interrupted, LabError
 from labcore.waiting import NotYet, wait_until
@@ -65,8 +66,9 @@ class Play:
     def destroy(self) -> None:
         """Remove the lab; safe to call whatever became of it. Raises LabError."""
         self._act("The lab is removed")
-        number = self._session.manager.destroy(self._wish.lab)
-        runs.carry_out(self._session, self._wish.lab, number, lambda run, event: None)
+        lab = self._wish.lab
+        begin = partial(self._session.manager.destroy, lab)
+        runs.carry_out(self._session, lab, begin, lambda run, event: None)
         self._tell(f"lab {self._wish.lab} is gone")
 
     def _acts(self) -> None:
@@ -86,8 +88,8 @@ class Play:
 
     def _up(self) -> None:
         manager = self._session.manager
-        number = manager.put_lab(self._wish.lab, self._wish.body)
-        runs.carry_out(self._session, self._wish.lab, number, self._on_run_event)
+        begin = partial(manager.put_lab, self._wish.lab, self._wish.body)
+        runs.carry_out(self._session, self._wish.lab, begin, self._on_run_event)
         lab = manager.lab(self._wish.lab)
         group = scaled_group(lab, None)
         self._tape.group = group.name

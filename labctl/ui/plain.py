@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 
-from labcore.errors import LabError
+from labcore.errors import Interrupted, LabError
 
 
 def result(text: str) -> None:
@@ -39,7 +39,8 @@ def show_error(error: LabError, *, as_json: bool = False, verbose: bool = False)
     if as_json:
         note(json.dumps(error.to_wire(), indent=2))
         return
-    note(f"{_red('Error:')} {error.message}")
+    # Whoever pressed Ctrl-C knows that; it is no error.
+    note(error.message if isinstance(error, Interrupted) else f"{_red('Error:')} {error.message}")
     for line in error.details:
         note(f"  {line}")
     if error.hint:

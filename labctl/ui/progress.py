@@ -62,7 +62,9 @@ class RunProgress:
             done = [gate for gate in self._gates if gate in node.gates]
             seconds = f"{max(node.gates.values()):.1f} s" if node.gates else ""
             now = node.problem or node.doing or (done[-1] if done else "")
-            picture = marks.bar(len(done), len(self._gates), fancy=self._fancy)
+            # A node that nothing is routed to never serves, and is done all the same.
+            steps = len(self._gates) if run.state == "up" else len(done)
+            picture = marks.bar(steps, len(self._gates), fancy=self._fancy)
             rows.append((name, picture, now, seconds))
         return make_table(("", "", "", ">"), rows)
 

@@ -142,6 +142,7 @@ class Double:
             }
         ]
         self.scales = True  # at once
+        self.busy = False  # with a run, until it is cancelled
         self.refusal: LabError | None = None  # answered to every change
         self.asked: list[tuple[str, str, Any]] = []  # changes only
         self._stopped = threading.Event()
@@ -207,6 +208,10 @@ class Double:
             return {"lab": name, "steps": self.steps}
         if rest == ["file"]:
             return {"lab": self.find(name).lab, "driver": "local"}
+        if rest == ["cancel"]:
+            self.busy = False
+        elif method == "DELETE" and self.busy:
+            raise Conflict("`up` is still running")
         return encode(self.find(name)) if method == "GET" else {"lab": name, "run": 1}
 
     def _events(self, query: dict[str, str]) -> object:

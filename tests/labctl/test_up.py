@@ -131,6 +131,19 @@ def test_destroy_without_a_terminal_wants_yes(labctl: Labctl, double: Double):
     assert double.asked == [("DELETE", "/api/v1/labs/demo", None)]
 
 
+def test_destroy_stops_an_up_that_goes_on_without_its_labctl(labctl: Labctl, double: Double):
+    double.events = [end(2, "destroyed")]
+    double.busy = True
+    done = labctl("destroy", "--yes")
+    assert done.code == 0, done.err
+    assert "`up` is still running: stopping it" in done.err
+    assert [(method, path) for method, path, _ in double.asked] == [
+        ("DELETE", "/api/v1/labs/demo"),
+        ("POST", "/api/v1/labs/demo/cancel"),
+        ("DELETE", "/api/v1/labs/demo"),
+    ]
+
+
 def test_a_cancelled_run_ends_as_interrupted(labctl: Labctl, double: Double):
     double.events = [end(2, "cancelled")]
     done = labctl("up")
