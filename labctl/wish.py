@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from control_node import policies
 from labcore.errors import DriverUnusable, LabError, NotFound
 from labctl import blueprints
 from labctl.session import LAB_FILE, Session
@@ -52,11 +53,23 @@ def without_file(
     return labfile.parse(blueprints.text(blueprints.DEFAULT), source, sets, lab=lab), source
 
 
+def check_policies(lab: labfile.LabFile) -> None:
+    """Raise UsageProblem if a scaler could not follow the policies of a lab file.
+
+    The server-manager knows nothing of policies, so their settings are checked here.
+    """
+    for group in labfile.to_wire(lab).groups:
+        if group.scaling is not None:
+            policies.check(group.scaling)
+
+
 def make(session: Session, file: labfile.LabFile, source: str, driver: str | None) -> Wish:
     """Resolve the driver: `driver`, else the file's; `auto` asks the lab, then the machine.
 
-    Raises DriverUnusable with every driver's reason if `auto` finds none.
+    Raises DriverUnusable with every driver's reason if `auto` finds none, UsageProblem if a policy
+    cannot be followed.
     """
+    check_policies(file)
     wanted = driver or file.driver
     why = "as --driver says" if driver else "as the lab file says"
     if wanted == "auto":

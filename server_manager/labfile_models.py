@@ -15,7 +15,8 @@ from labcore.names import NAME_PATTERN
 from labcore.wire.lab import Mode
 
 MOST_AGENTS = 99  # the port formula of the contract holds up to agent-99
-Policy = Literal["threshold", "manual"]
+# Those of control_node.policies, which this package may not import; a test compares them.
+Policy = Literal["threshold", "memory", "target", "predictive", "schedule", "manual"]
 DEFAULT_REGION = "main"
 SECRET_PREFIX = "secret:"  # noqa: S105 - how a value says that it names one
 

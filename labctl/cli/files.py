@@ -39,10 +39,12 @@ def validate(
     sets: SetOption = None,
 ) -> None:
     """Check a lab file and tell every problem at once, with its path."""
+    from labctl import wish
     from server_manager import labfile
 
     file = named or file
     lab = labfile.load(Path(file), tuple(sets or ()), lab=options(ctx).lab)
+    wish.check_policies(lab)
     if options(ctx).json:
         plain.show_json(labfile.to_json(lab))
     else:

@@ -245,6 +245,15 @@ def test_validate_tells_every_problem(labctl: Labctl, here: Path):
     ]
 
 
+def test_validate_checks_the_settings_of_the_policy(labctl: Labctl, here: Path):
+    (here / "lab.yaml").write_text(
+        "lab: d\nscaling: {policy: target, options: {target_percent: 700}}\n"
+    )
+    done = labctl("validate")
+    assert done.code == 2
+    assert "target_percent" in done.err
+
+
 def test_schema_and_blueprints(labctl: Labctl):
     assert json.loads(labctl("schema").out)["title"] == "LabFile"
     assert labctl("blueprints").out.startswith("autoscale ")

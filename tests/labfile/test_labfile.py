@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_node.policies import POLICIES
 from labcore.errors import UsageProblem
 from labcore.services import CATALOGUE
 from labcore.wire.lab import Balancer, Route, Scaling
@@ -150,6 +151,11 @@ def test_the_first_region_is_that_of_groups_without_one():
     text = "lab: d\nregions: [{name: eu}, {name: us}]"
     assert {group.region for group in labfile.to_wire(parse(text)).groups} == {"eu"}
     assert {group.region for group in labfile.to_wire(parse("lab: d")).groups} == {"main"}
+
+
+def test_the_policies_are_those_that_the_scaler_has():
+    policies = labfile.json_schema()["$defs"]["Scaling"]["properties"]["policy"]["enum"]
+    assert policies == list(POLICIES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
