@@ -97,20 +97,38 @@ class Hands:
 
     def service_manager(self) -> psutil.Process:
         """The server-manager's process."""
-        found = [p for p in self.marked_processes() if "server_manager" in p.cmdline()]
+        found = [p for p in self.marked_processes() if "server_manager" in command_of(p)]
         assert found, "no server-manager"
         return found[0]
 
-    def service(self, node: str, word: str) -> psutil.Process:
-        """The process of a node whose command line holds `word`, the topmost one."""
+    def wait_service(self, node: str, word: str) -> psutil.Process:
+        """`service`, once it is there (again)."""
+
+        def probe() -> psutil.Process:
+            found = self.service(node, word)
+            if found is None:
+                raise NotYet("no such process")
+            return found
+
+        return wait_until(probe, name=f"{word} of {node}", limit_s=30, clock=CLOCK)
+
+    def service(self, node: str, word: str) -> psutil.Process | None:
+        """The process of a node whose command line holds `word`: the topmost one, or None."""
         found = [
             p
             for p in self.marked_processes()
-            if any(word in part for part in p.cmdline())
-            and any(f"/{node}/" in part or part.endswith(f"/{node}") for part in p.cmdline())
+            if any(word in part for part in command_of(p))
+            and any(f"/{node}/" in part or part.endswith(f"/{node}") for part in command_of(p))
         ]
-        assert found, f"no process {word} of {node}"
-        return min(found, key=lambda p: p.create_time())
+        return min(found, key=lambda p: p.create_time(), default=None)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Its command line; nothing once it is gone."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def backends(status: dict[str, Any]) -> list[str]:

@@ -30,11 +30,11 @@ def whole(status: dict[str, Any]) -> bool:
 )
 def test_a_killed_process_heals_by_itself(one_lab: Hands, node: str, program: str):
     one_lab.wait_status("t", "a whole lab before", whole)
-    victim = one_lab.service(node, program)
+    victim = one_lab.wait_service(node, program)
     victim.kill()
     psutil.wait_procs([victim], timeout=10)
+    one_lab.wait_service(node, program)
     status = one_lab.wait_status("t", f"healing of {program}", whole)
-    assert one_lab.service(node, program).pid != victim.pid
     assert answering_nodes(status["load_balancer"]["url"]) == set(BOTH)
 
 
@@ -45,7 +45,7 @@ def test_a_killed_agent_is_a_fault_and_heals(one_lab: Hands):
 
 
 def test_a_dead_control_node_is_said_and_up_repairs_it(one_lab: Hands):
-    one_lab.service("control", "supervisor").kill()
+    one_lab.wait_service("control", "supervisor").kill()
     one_lab.do("up", "--lab", "t")
     assert whole(one_lab.status("t"))
 
