@@ -1,0 +1,54 @@
+"""`python -m tests.simulation SEED`, or `--seeds FIRST:LAST` for many."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.simulation.world import Outcome, simulate
+
+SHOWN = 30
+
+
+def run_many(first: int, last: int, processes: int) -> list[Outcome]:
+    """The outcomes that broke something, of the seeds from `first` to `last`."""
+    seeds = range(first, last + 1)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes) as pool:
+        outcomes = pool.imap_unordered(simulate, seeds, chunksize=20)
+        return sorted((o for o in outcomes if o.broken), key=lambda o: o.seed)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 1 if anything broke."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser.add_argument("seed", nargs="?", type=int)
+    parser.add_argument("--seeds", metavar="FIRST:LAST")
+    parser.add_argument("--events", type=int, default=SHOWN, help="how many of the last to show")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args(argv)
+    if args.seeds:
+        first, _, last = args.seeds.partition(":")
+        began = time.perf_counter()
+        broken = run_many(int(first), int(last), args.processes)
+        for outcome in broken:
+            _say(outcome.line)
+        count = int(last) - int(first) + 1
+        took = time.perf_counter() - began
+        _say(f"{count} seeds, {len(broken)} broken, {took:.1f} s")
+        return int(bool(broken))
+    outcome = simulate(args.seed or 0)
+    _say("\n".join(outcome.events[-args.events :]))
+    _say(outcome.line if outcome.broken else f"seed {outcome.seed}: all held")
+    return int(bool(outcome.broken))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""The server-manager of the simulation: its real core on a database that dies with it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from labcore.codec import decode, encode
+from labcore.errors import Conflict, LabError, Unreachable
+from labcore.wire.event import Event
+from labcore.wire.lab import Desired, Lab, Mode
+from server_manager.core import Core, Drivers
+from server_manager.database import Database
+from server_manager.drivers.base import ServerRef
+from server_manager.events import EventLog
+from server_manager.executors import Task
+from server_manager.journal import Journal
+from server_manager.manager import Manager
+from server_manager.paths import StatePaths
+from server_manager.ports import Ports
+from server_manager.probes import Prober
+from server_manager.registry import Labs, Servers, Settings
+from server_manager.routes_labs import GroupRequest
+from server_manager.secrets import Secrets
+from tests.simulation.loop import Killed, Lock, Loop, Process
+from tests.simulation.machines import SimDriver
+
+T = TypeVar("T")
+WRITES = ("INSERT", "UPDATE", "DELETE")
+
+
+class Disk:
+    """What may go wrong when the server-manager writes."""
+
+    def __init__(self) -> None:
+        self.full = False
+
+    def check(self) -> None:
+        """Raise what SQLite raises when it cannot write."""
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+
+
+class SimDatabase(Database):
+    """A Database whose process may die before and after everything it writes."""
+
+    def __init__(self, path: Path, crossing: Callable[[str], None], disk: Disk) -> None:
+        self._crossing: Callable[[str], None] = lambda where: None
+        self._disk = Disk()
+        super().__init__(path)
+        self._connection.execute("PRAGMA synchronous = OFF")  # only processes die here
+        self._crossing, self._disk = crossing, disk
+
+    @property
+    def written(self) -> int:
+        """How many rows were changed through it."""
+        return self._connection.total_changes
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """See Database."""
+        if self._depth:
+            with super().transaction() as connection:
+                yield connection
+            return
+        self._crossing("before a write")
+        with super().transaction() as connection:
+            yield connection
+            self._disk.check()
+            self._crossing("before a commit")
+        self._crossing("after a write")
+
+    def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """See Database."""
+        if self._depth or not sql.startswith(WRITES):
+            return super().rows(sql, *values)
+        self._crossing("before a write")
+        self._disk.check()
+        found = super().rows(sql, *values)
+        self._crossing("after a write")
+        return found
+
+
+class SimExecutor:
+    """Executor on the loop: background work is a task of the server-manager's process."""
+
+    def __init__(self, loop: Loop, process: Process) -> None:
+        self._loop = loop
+        self._process = process
+
+    def start(self, name: str, task: Task) -> None:
+        """See Executor."""
+        cause = "recovery" if name.startswith("finish-") else "run"
+        self._loop.spawn(self._process, task, cause=cause)
+
+    def gather(self, tasks: Sequence[Task]) -> tuple[LabError, ...]:
+        """See Executor."""
+        found = self._loop.gather([lambda t=task: _outcome(t) for task in tasks])  # type: ignore[misc]
+        return tuple(error for error in found if error is not None)
+
+
+def _outcome(task: Task) -> LabError | None:
+    try:
+        task()
+    except LabError as error:
+        return error
+    except Exception as error:
+        return LabError(f"internal error: {type(error).__name__}: {error}")
+    return None
+
+
+class Host:
+    """The machine on which the server-manager runs, dies and is started again."""
+
+    def __init__(
+        self, folder: Path, loop: Loop, rng: random.Random, note: Callable[[str], None]
+    ) -> None:
+        self.folder = folder
+        self.loop = loop
+        self.disk = Disk()
+        self.effect_watch: Callable[[str, ServerRef], None] = lambda operation, ref: None
+        self.driver = SimDriver(loop, rng, self)
+        self.prober: Prober
+        self.on_start: Callable[[], None] = lambda: None  # before each start but the first
+        self.process: Process | None = None
+        self.manager: Manager
+        self.crossed = 0
+        self.dies_at: int | None = None  # the number of the crossing
+        self.restart_s: Callable[[], float] = lambda: rng.uniform(0.2, 8.0)
+        self._note = note
+        self.database: SimDatabase | None = None
+
+    # ------------------------------------------------------------------ life and death
+
+    def start(self) -> None:
+        """Start the server-manager; it finishes what the one before it had begun."""
+        if self.process is not None and self.process.alive:
+            return
+        if self.database is not None:
+            self.database.close()
+        self.process = process = self.loop.process("the server-manager")
+        self.manager = Manager(self._core(process))
+        # Locks that other tasks can wait for: one that waits for a real one would stop them all.
+        locks: Any = defaultdict(lambda: Lock(self.loop))
+        self.manager.operations._locks = locks
+        self.loop.spawn(process, self.manager.recover, cause="recovery")
+
+    def _core(self, process: Process) -> Core:
+        paths = StatePaths(self.folder)
+        paths.make()
+        self.database = database = SimDatabase(
+            paths.database, self._crossing_of(process), self.disk
+        )
+        core = Core(
+            paths=paths,
+            database=database,
+            labs=Labs(database),
+            servers=Servers(database),
+            settings=Settings(database),
+            events=EventLog(database, self.loop.clock),
+            journal=Journal(database, self.loop.clock),
+            ports=Ports(database, is_free=lambda port: True),
+            secrets=Secrets(paths),
+            drivers=Drivers(("fake",), lambda name: self.driver),
+            prober=self.prober,
+            clock=self.loop.clock,
+            executor=SimExecutor(self.loop, process),
+        )
+        for lab in core.labs.all():
+            core.secrets.of(lab.name)
+        return core
+
+    def kill(self) -> None:
+        """Let the server-manager die now, and come back after a while."""
+        if self.process is not None and self.process.alive:
+            self._note("the server-manager dies")
+            self.dies_at = None
+            self.loop.kill(self.process)
+            self.loop.later(self.restart_s(), self._come_back)
+
+    def _come_back(self) -> None:
+        self._note("the server-manager starts")
+        self.on_start()
+        self.start()
+
+    def _crossing_of(self, process: Process) -> Callable[[str], None]:
+        def crossing(where: str) -> None:
+            if not process.alive:
+                raise Killed
+            if self.loop.current is not None:
+                self.crossing(where)
+
+        return crossing
+
+    def crossing(self, where: str) -> None:
+        """A place where the server-manager may die."""
+        self.crossed += 1
+        if self.dies_at is not None and self.crossed >= self.dies_at:
+            self._note(f"(died {where})")
+            self.kill()
+            raise Killed
+
+    def effect(self, operation: str, ref: ServerRef) -> None:
+        """See Watcher."""
+        self.effect_watch(operation, ref)
+
+    # ------------------------------------------------------------------ calls
+
+    def call(self, work: Callable[[], T], *, cause: str, timeout_s: float = 4.0) -> T:
+        """Of a task: a call as it goes over HTTP. Raises LabError."""
+        return self.loop.call(self.process, work, timeout_s=timeout_s, cause=cause)
+
+
+class Client:
+    """hands.Manager without HTTP: what the routes do for the scaler of one lab.
+
+    Values cross it as JSON would carry them.
+    """
+
+    def __init__(self, host: Host, lab: str) -> None:
+        self.unreachable = False
+        self.note: Callable[[str], None] = lambda text: None
+        self._host = host
+        self._lab = lab
+        self._last: tuple[Lab, Lab] | None = None
+
+    def lab(self, lab: str) -> Lab:
+        """See hands.Manager."""
+
+        def work() -> Lab:
+            self._host.manager.power.heard_from_scaler(lab)
+            return self._host.manager.lab(lab)
+
+        return self._travelled(self._call(work))
+
+    def _travelled(self, lab: Lab) -> Lab:
+        if self._last is None or self._last[0] != lab:
+            self._last = lab, decode(Lab, encode(lab))
+        return self._last[1]
+
+    def set_group(
+        self, lab: str, group: str, *, desired_count: int | None = None, mode: Mode | None = None
+    ) -> None:
+        """See hands.Manager. Its caller holds a real lock meanwhile, so that it never sleeps."""
+        manager = self._host.manager
+        if self.unreachable or self._host.process is None or not self._host.process.alive:
+            raise Unreachable("connection refused")
+        wish = decode(GroupRequest, encode(GroupRequest(desired_count, mode)))
+        self._check_up(lab)
+        try:
+            manager.set_group(lab, group, wish.desired_count, wish.mode)
+        except Killed:
+            raise Unreachable("connection reset") from None
+        except sqlite3.Error as error:
+            raise LabError(f"internal error: {error}") from error
+
+    def _check_up(self, lab: str) -> None:
+        if self._host.manager.core.labs.get(lab).desired is not Desired.UP:
+            raise Conflict(f"lab {lab!r} is not to be up")
+
+    def power(self, server: str, action: str) -> str:
+        """See hands.Manager."""
+
+        def work() -> str:
+            self._check_up(self._lab)
+            power = self._host.manager.power
+            act = power.on if action == "on" else power.off
+            act(power.find(server, self._lab), by_scaler=True)
+            return "done"
+
+        return self._call(work, timeout_s=90.0)
+
+    def post_event(self, event: Event) -> None:
+        """See hands.Manager."""
+        self.note(f"told: {event.message}")
+
+        def work() -> int:
+            self._check_up(event.lab)
+            return self._host.manager.core.events.add(decode(Event, encode(event)))
+
+        self._call(work)
+
+    def _call(self, work: Callable[[], T], timeout_s: float = 4.0) -> T:
+        if self.unreachable:
+            raise Unreachable("no route to the server-manager")
+        return self._host.call(work, cause="scaler", timeout_s=timeout_s)

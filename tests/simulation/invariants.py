@@ -1,0 +1,194 @@
+"""What must hold at every moment of every simulation, each a function with its sentence.
+
+A function returns "" while its sentence holds, else the figures that break it. All look at what
+really is (the fake driver's servers, the balancer's configuration), not at what anybody believes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from control_node.scaler.types import Operation, TellDrain
+from labcore.wire.lab import Desired, PowerState
+from server_manager.drivers.base import ServerRef
+from tests.simulation.machines import ON
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+# So long after a fault has ended somebody may still act on what he saw of it.
+LATE_S = 10.0
+OURS = ("scaler", "recovery", "run")  # on whose behalf servers must not be taken from under nginx
+
+
+class Broken(BaseException):
+    """An invariant that does not hold. Not an Exception: the code under test may not handle it."""
+
+
+@dataclass
+class Watch:
+    """What the invariants remember."""
+
+    had_minimum: bool = False
+    serving: frozenset[str] = frozenset()
+    harmed: dict[str, float] = field(default_factory=dict)  # node -> until when, at least
+    lost: set[str] = field(default_factory=set)
+    stopped_by_us: set[str] = field(default_factory=set)
+    removing: dict[str, None] = field(default_factory=dict)
+    foreign: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ what it is told
+
+    def begin(self, world: World) -> None:
+        """The foreign servers are as they should stay."""
+        self.foreign = foreign_servers(world)
+
+    def effect(self, world: World, operation: str, ref: ServerRef, cause: str) -> None:
+        """A driver call is about to change a server. Raises Broken."""
+        why = foreign_call(world, ref, cause) or off_while_routed(world, operation, ref, cause)
+        if why:
+            raise Broken(why)
+        if operation in ("stop", "destroy"):
+            self.lost.discard(ref.name)
+            self.removing.pop(ref.name, None)
+            if cause in OURS:
+                self.stopped_by_us.add(ref.name)
+        elif operation == "start":
+            self.stopped_by_us.discard(ref.name)
+
+    def begins(self, world: World, operation: Operation) -> None:
+        """The scaler begins an operation. Raises Broken."""
+        if not isinstance(operation, TellDrain):
+            return
+        if operation.draining:
+            self.removing[operation.node] = None
+        else:
+            self.removing.pop(operation.node, None)
+        why = one_removal(world)
+        if why:
+            raise Broken(why)
+
+    # ------------------------------------------------------------------ bookkeeping
+
+    def look(self, world: World) -> None:
+        """Take note of who serves, and of who does not because of a fault."""
+        now = world.loop.now
+        loaded = world.loaded()
+        serving = world.agents.serving(loaded)
+        for node in world.names():
+            self._note_told(world, node)
+        for node in self.serving - serving:
+            is_ours = node in self.stopped_by_us or (node not in loaded and not world.is_dark)
+            if not is_ours:
+                self.harmed[node] = now + LATE_S
+        for node in [n for n in self.harmed if n in serving and self.harmed[n] <= now]:
+            del self.harmed[node]
+        self.serving = serving
+        if world.desired is not Desired.UP:
+            self.had_minimum = False
+        elif len(serving) >= world.scaling.min:
+            self.had_minimum = True
+
+    def _note_told(self, world: World, node: str) -> None:
+        told = world.driver.told(world.lab, node)
+        if told is PowerState.LOST:
+            self.lost.add(node)
+            self.removing.pop(node, None)
+        if told is not None or world.agents[node].illness is not None:
+            self.harmed[node] = world.loop.now + LATE_S
+
+    def check(self, world: World) -> None:
+        """Raise Broken if an invariant does not hold now."""
+        self.look(world)
+        for sentence, holds in ALWAYS.items():
+            why = holds(world)
+            if why:
+                raise Broken(f"{sentence}: {why}")
+
+
+def serving_minimum(world: World) -> str:
+    """Never fewer serving than min once they existed, but for those that a fault took away."""
+    watch, least = world.watch, world.scaling.min
+    spoilt = set(watch.harmed) - watch.serving
+    if not watch.had_minimum or len(watch.serving) + len(spoilt) >= least:
+        return ""
+    return f"{len(watch.serving)} of {least} serve ({_names(watch.serving)})"
+
+
+def below_maximum(world: World) -> str:
+    """Never more than max; booting, draining, paused and unknown ones count, lost ones do not."""
+    on = [n for n in world.running() if n not in world.watch.lost]
+    return f"{len(on)} of {world.scaling.max}" if len(on) > world.scaling.max else ""
+
+
+def off_while_routed(world: World, operation: str, ref: ServerRef, cause: str) -> str:
+    """No power-off by us of a backend that the loaded configuration names."""
+    if operation not in ("stop", "destroy") or ref.lab != world.lab or cause not in OURS:
+        return ""
+    if world.desired is not Desired.UP or world.driver.told(ref.lab, ref.name) is not None:
+        return ""
+    is_on = world.driver.truth(ref.lab, ref.name) in ON
+    if not is_on or ref.name not in world.loaded():
+        return ""
+    return f"no power-off of a loaded backend: {operation} of {ref.name} for {cause}"
+
+
+def foreign_call(world: World, ref: ServerRef, cause: str) -> str:
+    """Nothing of another lab or owner is touched."""
+    mine = ref.lab == world.lab and ref.name != world.stray
+    return "" if mine or not world.watch.foreign else f"foreign: {ref.lab}/{ref.name} for {cause}"
+
+
+def foreign_servers(world: World) -> dict[tuple[str, str], tuple[object, ...]]:
+    """The servers that are not of our lab, as they are."""
+    return {
+        key: (server.on_since, server.paused, server.spec)
+        for key, server in world.driver._servers.items()
+        if key[0] != world.lab or key[1] == world.stray
+    }
+
+
+def foreign_untouched(world: World) -> str:
+    """Nothing of another lab or owner is touched."""
+    now = foreign_servers(world)
+    changed = [key for key, was in world.watch.foreign.items() if now.get(key) != was]
+    return f"{changed[0][0]}/{changed[0][1]} changed" if changed else ""
+
+
+def one_removal(world: World) -> str:
+    """At most one removal is in flight."""
+    going = [n for n in world.watch.removing if n in world.running()]
+    return f"at most one removal: {_names(going)} at once" if len(going) > 1 else ""
+
+
+def settled(world: World) -> str:
+    """Constant load ends in silence: why it has not yet; "" once it has."""
+    lab = world.seen()
+    if lab is None:
+        return "the server-manager is away"
+    group = lab.group("agent")
+    assert group is not None
+    wanted = [s.name for s in lab.members("agent") if s.wanted.value == "on"]
+    serving = sorted(world.agents.serving(world.loaded()))
+    if len(serving) != group.desired_count or serving != sorted(wanted):
+        return f"{_names(serving)} serve, {_names(wanted)} are wanted, {group.desired_count} wished"
+    if sorted(world.running()) != serving:
+        return f"{_names(world.running())} run, {_names(serving)} serve"
+    if world.scaler.controller.state.removal is not None or world.scaler.controller.busy:
+        return "the scaler is busy"
+    drains = [n for n in serving if world.agents[n].draining]
+    return f"{_names(drains)} still drain" if drains else ""
+
+
+def _names(nodes: object) -> str:
+    names = sorted(nodes)  # type: ignore[call-overload]
+    return " ".join(names) or "none"
+
+
+ALWAYS: dict[str, Callable[[World], str]] = {
+    "never below min": serving_minimum,
+    "never above max": below_maximum,
+    "nothing foreign is touched": foreign_untouched,
+}

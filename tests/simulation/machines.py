@@ -1,0 +1,242 @@
+"""The servers, which a fake driver makes, and the agents that live on those that run."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from control_node.scaler.fetch import Reply
+from labcore.wire.lab import PowerState
+from server_manager.drivers.base import ServerRef
+from server_manager.drivers.fake import FakeDriver
+from tests.simulation.loop import Loop
+
+GIB = 1024**3
+MUTATIONS = frozenset({"create", "start", "stop", "destroy", "pause", "resume"})
+ON = frozenset({PowerState.STARTING, PowerState.RUNNING, PowerState.PAUSED})
+
+
+class Watcher(Protocol):
+    """What is told of driver calls. It may raise Killed: the caller dies there."""
+
+    def crossing(self, where: str) -> None:
+        """A place where the caller may die."""
+        ...
+
+    def effect(self, operation: str, ref: ServerRef) -> None:
+        """A call is about to change a server."""
+        ...
+
+
+class SimDriver(FakeDriver):
+    """A FakeDriver whose changes take time and are watched, and of which the truth is known."""
+
+    def __init__(self, loop: Loop, rng: random.Random, watcher: Watcher) -> None:
+        super().__init__(loop.clock)
+        self.bad_boots: dict[str, float] = {}  # node -> seconds that its next life lasts
+        self.takes_s = (0.05, 0.5)
+        self._loop = loop
+        self._rng = rng
+        self._watcher = watcher
+
+    def _call(self, operation: str, ref: ServerRef, do: Callable[[], None]) -> None:
+        if operation not in MUTATIONS:
+            super()._call(operation, ref, do)
+            return
+
+        def watched() -> None:
+            self._watcher.effect(operation, ref)
+            do()
+            if operation == "start" and ref.name in self.bad_boots:
+                self.die(ref.lab, ref.name, after_s=self.bad_boots.pop(ref.name))
+
+        self._watcher.crossing(f"before {operation} {ref.name}")
+        self._loop.sleep(self._rng.uniform(*self.takes_s))
+        super()._call(operation, ref, watched)
+        self._watcher.crossing(f"after {operation} {ref.name}")
+
+    def forget_plans(self) -> None:
+        """Let all calls go well from now on."""
+        self._plans.clear()
+        self._boot_of.clear()
+        self.bad_boots.clear()
+        for server in self._servers.values():
+            server.told = None
+
+    def truth(self, lab: str, node: str) -> PowerState:
+        """What a server really is, whatever is told of it."""
+        server = self._servers.get((lab, node))
+        if server is None:
+            return PowerState.ABSENT
+        if server.dies_at is not None:
+            self._let_die()
+        return self._state(server)
+
+    def names(self, lab: str) -> list[str]:
+        """The servers of a lab."""
+        return [name for of, name in self._servers if of == lab]
+
+    def told(self, lab: str, node: str) -> PowerState | None:
+        """The lie that is told of a server."""
+        server = self._servers.get((lab, node))
+        return server.told if server is not None else None
+
+    def life(self, lab: str, node: str) -> float | None:
+        """When a server was turned on: which of its lives it is in."""
+        server = self._servers.get((lab, node))
+        return server.on_since if server is not None else None
+
+    def boot_of(self, lab: str, node: str) -> float:
+        """How long its present boot takes."""
+        server = self._servers.get((lab, node))
+        return server.boot_s if server is not None else 0.0
+
+    def node_at(self, lab: str, address: str) -> str | None:
+        """Whose service listens at an address."""
+        port = int(address.rpartition(":")[2])
+        for (of, name), server in self._servers.items():
+            if of == lab and any(f.host_port == port for f in server.spec.forwards):
+                return name
+        return None
+
+
+Lie = Literal["zero", "full", "nan", "negative", "old", "stranger", "garbage", "half", "silent"]
+Illness = Literal["timeout", "error", "half"]
+
+
+@dataclass
+class Agent:
+    """One node as its own programs see it."""
+
+    name: str
+    life: float | None = None
+    draining: bool = False
+    seq: int = 0
+    unreached_since: float | None = None
+    lie: Lie | None = None
+    illness: Illness | None = None
+    deaf: bool = False  # does not hear that it drains
+    never_up: bool = False  # its app does not start in this life
+
+
+@dataclass
+class Load:
+    """What is asked of the lab: `demand` in per cent of one node's CPU."""
+
+    demand: float = 60.0
+    tail_s: float = 1.0  # how long the last request of a node takes that gets no more
+
+
+@dataclass
+class Agents:
+    """All agents of one lab. `reached` are the nodes that nginx sends requests to."""
+
+    lab: str
+    loop: Loop
+    rng: random.Random
+    driver: SimDriver
+    reached: Callable[[], frozenset[str]]
+    load: Load = field(default_factory=Load)
+    app_s: float = 0.5  # from a server's RUNNING to its app's first answer
+    broken_boots: set[str] = field(default_factory=set)  # their next life's app never comes up
+    by_name: dict[str, Agent] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Agent:
+        """The agent of that name, in the life that its server is in."""
+        agent = self.by_name.setdefault(name, Agent(name))
+        life = self.driver.life(self.lab, name)
+        if life != agent.life:
+            kept = (agent.lie, agent.illness, agent.deaf)
+            agent = self.by_name[name] = Agent(name, life, seq=self.rng.randrange(3))
+            agent.lie, agent.illness, agent.deaf = kept
+            agent.never_up = life is not None and name in self.broken_boots
+            self.broken_boots.discard(name)
+        return agent
+
+    def runs(self, name: str) -> bool:
+        """Whether its programs run: its server does, and has booted."""
+        return self.driver.truth(self.lab, name) is PowerState.RUNNING
+
+    def answers(self, name: str) -> bool:
+        """Whether its app answers requests."""
+        if not self.runs(name):
+            return False
+        agent = self[name]
+        if agent.never_up or agent.illness is not None:
+            return False
+        booted = (agent.life or 0.0) + self.driver.boot_of(self.lab, name)
+        return self.loop.now >= booted + self.app_s
+
+    def serving(self, loaded: frozenset[str]) -> frozenset[str]:
+        """Those that nginx's configuration names and that answer."""
+        return frozenset(name for name in loaded if self.answers(name))
+
+    # ------------------------------------------------------------------ their answers
+
+    def health(self, name: str) -> Reply:
+        """What `GET /health` of its app comes to."""
+        if self.driver.truth(self.lab, name) is PowerState.PAUSED:
+            return Reply(problem="timeout", reason="no answer within 2 s")
+        illness = self[name].illness
+        if self.runs(name) and illness == "timeout":
+            return Reply(problem="timeout", reason="no answer within 2 s")
+        if self.runs(name) and illness == "half":
+            return Reply(problem="broken", reason="closed before its answer")
+        if self.runs(name) and illness == "error":
+            return Reply(500, b"{}")
+        if not self.answers(name):
+            return Reply(problem="refused", reason="nothing listens: connection refused")
+        return Reply(200, b'{"status": "ok"}')
+
+    def metrics(self, name: str) -> Reply:
+        """What `GET /metrics` comes to: the truth, or what it was told to say instead."""
+        agent = self[name]
+        if not self.runs(name):
+            frozen = self.driver.truth(self.lab, name) is PowerState.PAUSED
+            return Reply(problem="timeout" if frozen else "refused", reason="no answer")
+        if agent.lie == "silent":
+            return Reply(problem="timeout", reason="no answer within 2 s")
+        if agent.lie == "half":
+            return Reply(problem="broken", reason="closed before its answer")
+        if agent.lie == "garbage":
+            return Reply(200, b'{"cpu": 45.2, "memory": {"tot')
+        if agent.lie != "old":
+            agent.seq += 1
+        return Reply(200, json.dumps(self._sample(agent)).encode())
+
+    def _sample(self, agent: Agent) -> dict[str, object]:
+        busy = self.reached()
+        share = min(100.0, self.load.demand / max(1, len(busy))) if agent.name in busy else 0.0
+        lies = {"zero": 0.0, "full": 100.0, "nan": math.nan, "negative": -5.0}
+        cpu = lies.get(agent.lie or "", share)
+        percent = 0.0 if agent.lie == "zero" else 20.0 + 0.15 * share
+        memory = {"total": GIB, "available": GIB // 2, "percent": percent}
+        return {
+            "cpu": cpu,
+            "memory": memory,
+            "status": "draining" if agent.draining else "active",
+            "node": "agent-77" if agent.lie == "stranger" else agent.name,
+            "seq": agent.seq,
+            "uptime_s": self.loop.now - (agent.life or 0.0),
+            "in_flight": self._in_flight(agent, share, busy),
+        }
+
+    def _in_flight(self, agent: Agent, share: float, busy: frozenset[str]) -> int:
+        if agent.name in busy:
+            agent.unreached_since = None
+            return math.ceil(share / 10)
+        if agent.unreached_since is None:
+            agent.unreached_since = self.loop.now
+        return int(self.loop.now - agent.unreached_since < self.load.tail_s)
+
+    def hear_drain(self, name: str, draining: bool) -> bool:
+        """`POST /drain`; whether it was heard."""
+        agent = self[name]
+        if not self.runs(name) or agent.deaf:
+            return False
+        agent.draining = draining
+        return True

@@ -1,0 +1,106 @@
+"""Journal replay: whatever a death leaves on the disk, the next server-manager makes it legal.
+
+At every death the disk and the servers are copied; on the copy a server-manager starts, without
+any fault, and then a second one. The first must leave every server as it is wanted and no
+operation open, and the second must find nothing to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labcore.clock import FakeClock
+from labcore.wire.lab import Desired, PowerState, Wanted
+from server_manager.core import Drivers, make_core
+from server_manager.drivers.fake import FakeDriver
+from server_manager.executors import Inline
+from server_manager.journal import unfinished
+from server_manager.manager import Manager
+from server_manager.paths import StatePaths
+from server_manager.probes import FakeProber
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+CHANGES = ("create", "start", "stop", "destroy", "pause", "resume")
+
+
+def broken_replay(world: World) -> str:
+    """Journal replay is legal and idempotent, from what is on the disk now; "" if it is."""
+    driver = _copy_of_driver(world)
+    with _copy_of_disk(world) as folder:
+        with _manager(folder, driver) as first:
+            left = [(e.lab, e.node) for e in unfinished(first.core.journal.entries())]
+            first.recover()
+            why = _illegal(first, driver, left)
+        if why:
+            return f"journal replay is legal: {why}"
+        calls = len(driver.calls)
+        with _manager(folder, driver) as second:
+            second.recover()
+        again = [c for c in list(driver.calls)[calls:] if c.operation in CHANGES]
+    return f"journal replay is idempotent: {again[0].operation} again" if again else ""
+
+
+def _illegal(manager: Manager, driver: FakeDriver, left: list[tuple[str, str]]) -> str:
+    entries = manager.core.journal.entries()
+    begun = [e for e in entries if e.state == "begun"]
+    if begun:
+        return f"{begun[0].operation} of {begun[0].node} is still begun"
+    for lab in manager.core.labs.all():
+        if lab.running:
+            return f"the run of {lab.name} goes on for ever"
+    for lab_name, node in left:
+        lab_or_none, row = (
+            manager.core.labs.find(lab_name),
+            manager.core.servers.find(lab_name, node),
+        )
+        if lab_or_none is None or row is None:
+            continue
+        is_wanted = lab_or_none.desired is Desired.UP and row.wanted is Wanted.ON
+        state = driver.get(row.ref).state
+        is_on = state in (PowerState.RUNNING, PowerState.STARTING, PowerState.PAUSED)
+        if is_on != is_wanted:
+            return f"{node} is {state}, and wanted {row.wanted}"
+    return ""
+
+
+def _copy_of_driver(world: World) -> FakeDriver:
+    driver = FakeDriver(FakeClock(world.loop.now))
+    for key, server in world.driver._servers.items():
+        driver._servers[key] = dataclasses.replace(server, told=None, dies_at=None)
+    return driver
+
+
+@contextmanager
+def _copy_of_disk(world: World) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=world.host.folder) as name:
+        folder = Path(name)
+        with (
+            closing(sqlite3.connect(StatePaths(world.host.folder).database)) as source,
+            closing(sqlite3.connect(StatePaths(folder).database)) as target,
+        ):
+            source.backup(target)
+        yield folder
+
+
+@contextmanager
+def _manager(folder: Path, driver: FakeDriver) -> Iterator[Manager]:
+    core = make_core(
+        StatePaths(folder),
+        Drivers(("fake",), lambda name: driver),
+        FakeProber(),
+        FakeClock(),
+        Inline(),
+        is_free=lambda port: True,
+    )
+    try:
+        yield Manager(core)
+    finally:
+        core.database.close()

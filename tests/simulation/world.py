@@ -1,0 +1,328 @@
+"""One simulation: a seed becomes a lab, a load, faults, and a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import random
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_node.balancer.fake import FakeBalancer
+from control_node.balancer.model import View
+from labcore.codec import decode, encode
+from labcore.errors import LabError
+from labcore.services import Service
+from labcore.wire.lab import Desired, Lab, PowerState, Scaling
+from labcore.wire.scaler import ScalerStatus
+from server_manager.drivers.base import ServerRef
+from tests.simulation import faults, invariants, replay
+from tests.simulation.hosting import Client, Host
+from tests.simulation.invariants import Broken, Watch
+from tests.simulation.loop import Loop, Process
+from tests.simulation.machines import ON, Agents
+from tests.simulation.scaling import Scaler
+
+LAB, OTHER = "demo", "other"
+STRAY = "agent-9"  # looks like one of ours; its number is above every maximum
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own below it, if it is there
+UP_LIMIT_S = 120.0
+QUIET_LIMIT_S = 1800.0
+KEPT_EVENTS = 400
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a simulation came to. `broken` is "" if everything held."""
+
+    seed: int
+    broken: str
+    at_s: float
+    events: tuple[str, ...]  # the last ones
+    digest: str  # of all events: equal for equal seeds
+    virtual_s: float
+    told: Mapping[str, int]  # how often each kind of fault befell
+
+    @property
+    def line(self) -> str:
+        """How to see it again, and what was seen."""
+        return f"python -m tests.simulation {self.seed}  # {self.broken} at t={self.at_s:.1f} s"
+
+
+class SimBalancer(FakeBalancer):
+    """While it reloads, old and new workers answer side by side: what answers is not known."""
+
+    def poll(self) -> View:
+        """See LoadBalancer."""
+        view = super().poll()
+        if view.confirmed or self._due_at is None:
+            return view
+        return dataclasses.replace(view, answered=None, backends=None)
+
+    def loaded(self) -> frozenset[str]:
+        """The nodes in the configuration that new requests follow."""
+        self._advance()
+        if self.faults.down or self._loaded is None:
+            return frozenset()
+        return frozenset(b.node for m in self._loaded.backends.values() for b in m)
+
+
+class World:
+    """All of it. `run` is its life."""
+
+    def __init__(self, seed: int, folder: Path, calm: bool = False) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)  # noqa: S311 - repeatable is what it should be
+        self.calm = calm
+        self.loop = Loop()
+        self.lab = LAB
+        self.began = self.loop.now
+        self.stray = STRAY
+        self.trace: deque[str] = deque(maxlen=KEPT_EVENTS)
+        self.digest = hashlib.sha256()
+        self.told: dict[str, int] = {}
+        self.watch = Watch()
+        self.person: Process = self.loop.process("a person")
+        self.host = Host(folder, self.loop, self.rng, self.note)
+        self.driver = self.host.driver
+        self.balancer = SimBalancer(
+            self.loop.clock,
+            reload_s=self.rng.choice((0.1, 0.3, 1.0)),
+            linger_s=self.rng.choice((0.2, 1.0, 4.0)),
+        )
+        self.client = Client(self.host, LAB)
+        self.scaler = Scaler(LAB, self.loop, self.rng, self.client, self.balancer)
+        self.agents = Agents(LAB, self.loop, self.rng, self.driver, self.balancer.reached)
+        self.scaler.agents = self.agents
+        self.host.prober = Prober(self)
+        self.scaling = draw_scaling(self.rng)
+        self.desired = Desired.UP
+        self._wire()
+
+    def _wire(self) -> None:
+        self.scaler.note = self.client.note = self.note
+        self.scaler.on_begin = lambda operation: self.watch.begins(self, operation)
+        self.host.effect_watch = self._effect
+        self.host.on_start = self.check_replay
+
+    def _effect(self, operation: str, ref: ServerRef) -> None:
+        cause = self.loop.current.cause if self.loop.current else "nobody"
+        self.note(f"driver: {operation} {ref.lab}/{ref.name} ({cause})")
+        self.watch.effect(self, operation, ref, cause)
+
+    def note(self, text: str) -> None:
+        """Add to the trace."""
+        line = f"{self.loop.now - self.began:8.2f} {text}"
+        self.trace.append(line)
+        self.digest.update(line.encode())
+
+    # ------------------------------------------------------------------ what is true
+
+    def loaded(self) -> frozenset[str]:
+        """The nodes in the configuration that nginx has loaded."""
+        return self.balancer.loaded()
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether nginx does not run."""
+        return self.balancer.faults.down
+
+    def names(self) -> list[str]:
+        """The agents that there are, or were."""
+        return [n for n in self.driver.names(LAB) if n.startswith("agent-") and n != STRAY]
+
+    def running(self) -> list[str]:
+        """The agents of ours that are on, in whatever way."""
+        return [n for n in self.names() if self.driver.truth(LAB, n) in ON]
+
+    def seen(self) -> Lab | None:
+        """The lab as the server-manager would tell it, if it lives."""
+        if self.host.process is None or not self.host.process.alive:
+            return None
+        try:
+            return self.host.manager.lab(LAB)
+        except (LabError, RuntimeError):
+            return None
+
+    def check_replay(self) -> None:
+        """What a server-manager that starts now makes of the disk. Raises Broken."""
+        why = replay.broken_replay(self)
+        if why:
+            raise Broken(why)
+
+    def check_dry_run(self, plan: Callable[[], object]) -> None:
+        """Of a task: dry-run changes nothing. Raises Broken."""
+        database = self.host.database
+        assert database is not None
+        servers = {k: (s.on_since, s.paused) for k, s in self.driver._servers.items()}
+        before = database.written
+        plan()
+        after = {k: (s.on_since, s.paused) for k, s in self.driver._servers.items()}
+        if database.written != before or servers != after:
+            raise Broken("dry-run changes nothing: it did")
+
+    # ------------------------------------------------------------------ its life
+
+    def run(self) -> Outcome:
+        """Live. What breaks is in the outcome; errors of the simulation itself are raised."""
+        broken = ""
+        try:
+            self._live()
+        except Broken as error:
+            broken = str(error)
+        at_s = self.loop.now - self.began
+        self.loop.close()
+        if self.host.database is not None:
+            self.host.database.close()
+        return Outcome(
+            self.seed, broken, at_s, tuple(self.trace), self.digest.hexdigest(), at_s, self.told
+        )
+
+    def _live(self) -> None:
+        self._stand_up()
+        self.loop.after_event = lambda: self.watch.check(self)
+        length = self.rng.uniform(25.0, 60.0)
+        for at, fault in faults.draw(self.rng, length, calm=self.calm):
+            self.loop.later(at, lambda f=fault: self._befall(f))  # type: ignore[misc]
+        self.loop.run(self.loop.now + length)
+        self.note("the faults end")
+        faults.end(self)
+        self._fall_silent()
+        self.check_replay()
+
+    def _befall(self, fault: faults.Fault) -> None:
+        text = fault(self)
+        if text:
+            kind = fault.__name__
+            self.told[kind] = self.told.get(kind, 0) + 1
+            self.note(f"fault: {text}")
+
+    def _stand_up(self) -> None:
+        self.host.start()
+        self._wish(OTHER, {"scaling": None, "groups": _groups(2)})
+        count = self.rng.randint(self.scaling.min, self.scaling.max)
+        written: dict[str, object] = encode(self.scaling)
+        written["out"], written["in"] = written.pop("out_above"), written.pop("in_below")
+        self._wish(LAB, {"scaling": {**written, "mode": self._mode()}, "groups": _groups(count)})
+        self._add_stray()
+        self.driver.takes_s = self.rng.choice(((0.02, 0.2), (0.1, 1.0), (0.5, 3.0)))
+        self.watch.begin(self)
+
+    def _mode(self) -> str:
+        return self.rng.choice(("auto", "auto", "manual"))
+
+    def _add_stray(self) -> None:
+        """A server that somebody else made and that looks like one of ours."""
+        ref = ServerRef(LAB, STRAY, "somebody-elses")
+        stray = next(s for (of, name), s in self.driver._servers.items() if of == OTHER)
+        spec = dataclasses.replace(stray.spec, ref=ref, forwards=())
+        self.driver._servers[LAB, ref.name] = dataclasses.replace(stray, spec=spec)
+
+    def _wish(self, lab: str, fields: dict[str, object]) -> None:
+        """`labctl up`, to its end."""
+        data = {"lab": lab, "driver": "fake", **fields}
+
+        def put() -> None:
+            self.host.call(lambda: self.host.manager.put(lab, data), cause="person")
+
+        self.loop.spawn(self.person, put, cause="person")
+        core = self.host.manager.core
+        limit = self.loop.now + UP_LIMIT_S
+
+        def over() -> bool:
+            found = core.labs.find(lab)
+            if lab == LAB and not self.scaler.alive and self._control_runs():
+                self.scaler.start()
+            return found is not None and not found.running
+
+        self.loop.run(limit, over)
+        record = core.labs.get(lab)
+        if record.running or record.problem:
+            raise Broken(f"a lab without faults comes up: {record.problem}")
+
+    def _control_runs(self) -> bool:
+        return self.driver.truth(LAB, "control") is PowerState.RUNNING
+
+    def _fall_silent(self) -> None:
+        """Constant load, no faults: run until nothing happens any more, and see that it lasts."""
+        limit = self.loop.now + QUIET_LIMIT_S
+        rules = self.scaling
+        quiet_s = 3 * rules.interval_s + 2 * max(rules.cooldown_in_s, rules.cooldown_out_s) + 10.0
+
+        def over() -> bool:
+            is_quiet = self.loop.now - self.scaler.last_act >= quiet_s
+            return is_quiet and not invariants.settled(self)
+
+        self.loop.run(limit, over)
+        why = invariants.settled(self)
+        if why or self.loop.now >= limit:
+            raise Broken(f"constant load ends in silence: {why or 'it went on and on'}")
+
+
+class Prober:
+    """server_manager.probes.Prober: asks the agents and the scaler of the simulation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def unhealthy(self, services: tuple[Service, ...], endpoints: Mapping[str, str]) -> str:
+        """See Prober."""
+        node = self._world.driver.node_at(LAB, next(iter(endpoints.values())))
+        if node is None:
+            return ""  # of the other lab: always well
+        if "app" not in endpoints:
+            return "" if self._world.scaler.alive else "no scaler yet"
+        reply = self._world.agents.health(node)
+        return "" if reply.status == 200 else reply.reason or "unwell"
+
+    def serving(self, scaler_url: str, token: str, nodes: frozenset[str]) -> frozenset[str]:
+        """See Prober."""
+        world = self._world
+        if world.driver.node_at(LAB, scaler_url) is None:
+            return nodes
+        if not world.scaler.alive:
+            return frozenset()
+        status = decode(ScalerStatus, encode(world.scaler.desk.status()))
+        backends = status.balancer.backends
+        return nodes.intersection(n for group in backends.values() for n in group)
+
+    def refused(self, url: str) -> str:
+        """See Prober."""
+        return ""
+
+
+def _groups(count: int) -> list[dict[str, object]]:
+    return [
+        {"name": "control", "role": "control"},
+        {"name": "agent", "role": "agent", "count": count},
+    ]
+
+
+def draw_scaling(rng: random.Random) -> Scaling:
+    """Rules as a lab file may hold them, but quicker than most."""
+    least = rng.randint(1, 3)
+    return Scaling(
+        min=least,
+        max=least + rng.randint(1, 2),
+        interval_s=rng.choice((1.0, 2.0, 4.0)),
+        cooldown_out_s=rng.choice((2.0, 5.0)),
+        cooldown_in_s=rng.choice((3.0, 8.0)),
+        evaluation_periods=rng.choice((1, 1, 2)),
+        drain_s=rng.choice((2.0, 5.0)),
+        removal=rng.choice(("power_off", "power_off", "destroy")),
+    )
+
+
+def simulate(seed: int, *, calm: bool = False) -> Outcome:
+    """Run one seed. `calm`: without faults."""
+    root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    logging.disable(logging.CRITICAL)  # thousands of planned failures
+    try:
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            return World(seed, Path(folder), calm).run()
+    finally:
+        logging.disable(logging.NOTSET)
