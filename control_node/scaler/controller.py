@@ -17,7 +17,14 @@ from control_node.scaler.evaluation import Evaluator
 from control_node.scaler.healing import Healer
 from control_node.scaler.ledger import Ledger
 from control_node.scaler.removal import DEFAULT_DRAIN_S
-from control_node.scaler.roster import UP, Out, Rotating, make_roster, managed_groups
+from control_node.scaler.roster import (
+    UP,
+    Out,
+    Rotating,
+    make_roster,
+    managed_groups,
+    with_known_addresses,
+)
 from control_node.scaler.rotation import Rotation
 from control_node.scaler.scene import Scene
 from control_node.scaler.state import State
@@ -59,6 +66,7 @@ class Controller:
         lab = view.lab or self.state.lab
         if lab is None:
             return []
+        lab = with_known_addresses(lab, self.state.lab)
         if lab != self.state.lab:
             self.state = dataclasses.replace(self.state, lab=lab)
         if view.balancer.backends is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -54,6 +55,25 @@ class Roster:
     def server(self, name: str) -> Server | None:
         """The server of that name."""
         return next((s for s in self.servers if s.name == name), None)
+
+
+def with_known_addresses(lab: Lab, before: Lab | None) -> Lab:
+    """`lab`, where servers of which the driver could say nothing keep the addresses they had.
+
+    A question that failed moves no server: it goes on being asked, and served if it answers.
+    """
+    if before is None or not any(_is_mute(s) for s in lab.servers):
+        return lab
+    had = {s.name: s.endpoints for s in before.servers}
+    servers = tuple(
+        dataclasses.replace(s, endpoints=had.get(s.name, {})) if _is_mute(s) else s
+        for s in lab.servers
+    )
+    return dataclasses.replace(lab, servers=servers)
+
+
+def _is_mute(server: Server) -> bool:
+    return server.state is PowerState.UNKNOWN and not server.endpoints
 
 
 def managed_groups(lab: Lab, own_group: str) -> tuple[Group, ...]:

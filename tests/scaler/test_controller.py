@@ -226,6 +226,18 @@ def test_an_unknown_one_counts_creates_nothing_and_deletes_nothing(world):
     assert world.controller.state.removal is None
 
 
+def test_a_driver_that_cannot_answer_takes_no_node_out_of_rotation(world):
+    settle(world, 2)
+    for agent in world.agents.values():
+        agent.state = PowerState.UNKNOWN  # told without any address
+    submitted = len(world.operations(Submit))
+    world.run(10)
+    world.start()  # a new scaler knows the addresses from the saved lab
+    world.run(10)
+    assert world.serving == ["agent-1", "agent-2"]
+    assert len(world.operations(Submit)) <= submitted + 1
+
+
 def test_one_that_becomes_unknown_while_it_drains_is_not_powered_off_until_known(world):
     world.desired = 3
     settle(world, 3)

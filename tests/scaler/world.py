@@ -212,9 +212,10 @@ class World:
     def _server(self, agent: Agent) -> Server:
         port = 5000 + agent.index
         addresses = {"app": f"127.0.0.1:{port}", "metrics": f"127.0.0.1:{port + 100}"}
+        is_mute = agent.state is PowerState.UNKNOWN  # then a driver may know no address either
         return Server(
             agent.name, "demo", "agent", "agent", "r1", agent.index, agent.wanted, agent.state,
-            {"node": addresses}, 1, 512, agent.operation,
+            {} if is_mute else {"node": addresses}, 1, 512, agent.operation,
         )  # fmt: skip
 
     def _boot(self, agent: Agent) -> None:
