@@ -109,6 +109,10 @@ def freeze(marks: Marks, clock: Clock) -> None:
         _signal(first, signal.SIGSTOP)
 
     def all_frozen() -> None:
+        # A parent in vfork cannot stop before its child has begun its program: freezing that child
+        # first would leave both waiting for ever.
+        if first is not None and _lives(first) and not is_frozen(first):
+            raise NotYet(_listed([first]))
         moving = [process for process in members(marks) if not is_frozen(process)]
         for process in moving:
             _signal(process, signal.SIGSTOP)
