@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from labcore.errors import Conflict, DriverFailed, LabError
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.event import EventKind
-from labcore.wire.lab import Desired, PowerState
+from labcore.wire.lab import Desired, PowerState, Wanted
 from server_manager.core import Core
 from server_manager.drivers.base import Driver, DriverServer, Pausing
 from server_manager.journal import Operation
@@ -59,12 +59,15 @@ class Operations:
     ) -> None:
         """Create it if it is absent, make it again if it is broken, start it if it is off.
 
-        Returns when it was told to boot. `created` is called when it exists. Raises Conflict when
-        its lab should no longer be up, DriverFailed when its state is not known.
+        Returns when it was told to boot. `created` is called when it exists. Nothing happens if it
+        is not wanted on any more. Raises Conflict when its lab should no longer be up, DriverFailed
+        when its state is not known.
         """
         driver = self._core.driver(lab)
         with self._only(server):
             self._check_wished(lab)
+            if not self._is_wanted_on(server):
+                return
             state = self._settled(driver, server)
             if state is PowerState.ERROR:
                 self._do(server, "destroy", lambda: driver.destroy(server.ref))
@@ -104,6 +107,19 @@ class Operations:
             self._known(driver, server)
             self._do(server, "destroy", lambda: driver.destroy(server.ref))
 
+    def remove(self, lab: LabRecord, server: ServerRecord) -> None:
+        """Destroy it and forget it; nothing happens if it is wanted on again by now.
+
+        Raises DriverFailed when its state is not known.
+        """
+        with self._only(server):
+            if self._is_needed(server):
+                return
+            self.destroy(lab, server)
+            with self._core.database.transaction():
+                if not self._is_needed(server):
+                    self._core.servers.remove(server)
+
     def pause(self, lab: LabRecord, server: ServerRecord) -> None:
         """Freeze it. Raises Conflict where the driver cannot, or the server is off."""
         driver = self._pausing(lab)
@@ -133,6 +149,15 @@ class Operations:
         """Asked again under the server's lock: a wish to destroy may have come since."""
         if self._core.labs.get(lab.name).desired is not Desired.UP:
             raise Conflict(f"lab {lab.name!r} is not to be up", f"labctl up --lab {lab.name}")
+
+    def _is_wanted_on(self, server: ServerRecord) -> bool:
+        """Asked again under the server's lock, as a wish may have come while we waited for it."""
+        row = self._core.servers.find(server.lab, server.name)
+        return row is not None and row.id == server.id and row.wanted is Wanted.ON
+
+    def _is_needed(self, server: ServerRecord) -> bool:
+        is_up = self._core.labs.get(server.lab).desired is Desired.UP
+        return is_up and self._is_wanted_on(server)
 
     def _settled(self, driver: Driver, server: ServerRecord) -> PowerState:
         """Its state once it is not on its way down any more."""

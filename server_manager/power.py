@@ -182,8 +182,7 @@ class Power:
                 self._core.servers.want(row, Wanted.OFF)
         self._operations.power_off(lab, row)
         if scaling.removal == "destroy":
-            self._operations.destroy(lab, row)
-            self._core.servers.remove(row)
+            self._operations.remove(lab, row)
 
     def _off_by_person(self, target: Target, scaling: Scaling) -> None:
         name = target.lab.name
@@ -247,5 +246,4 @@ class Power:
             raise Conflict(
                 f"{target.lab.name}/{target.name} is wanted on", f"labctl stop {target.name} first"
             )
-        self._operations.destroy(target.lab, row)
-        self._core.servers.remove(row)
+        self._operations.remove(target.lab, row)

@@ -9,6 +9,7 @@ import pytest
 from labcore.clock import FakeClock, SystemClock
 from labcore.errors import Conflict, DriverFailed, Forbidden, NotFound, TimedOut
 from labcore.wire.lab import Desired, PowerState
+from server_manager.drivers.base import ServerRef
 from server_manager.drivers.fake import FakeDriver
 from server_manager.executors import Threads
 from tests.server_manager.parts import Parts, make_parts
@@ -30,6 +31,22 @@ def fixed(**fields: object) -> dict[str, object]:
     """A lab file whose agents have a fixed size."""
     groups = [{"name": "control", "role": "control"}, {"name": "agent", "count": 2}]
     return {"groups": groups, "scaling": None, **fields}
+
+
+class Meddled(FakeDriver):
+    """Right after the next call of an operation something else happens."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.meddle: dict[str, Callable[[], None]] = {}
+
+    def stop(self, ref: ServerRef, *, force: bool = False) -> None:
+        super().stop(ref, force=force)
+        self.meddle.pop("stop", lambda: None)()
+
+    def destroy(self, ref: ServerRef) -> None:
+        super().destroy(ref)
+        self.meddle.pop("destroy", lambda: None)()
 
 
 class TestAPerson:
@@ -191,6 +208,18 @@ class TestTheScaler:
         off(parts, "agent-2", by_scaler=True)
         assert sorted(parts.states()) == ["agent-1", "control"]
         assert [s.ref.name for s in parts.driver.servers("demo")] == ["agent-1", "control"]
+
+    @pytest.mark.parametrize("moment", ["stop", "destroy"])
+    def test_removes_nothing_for_good_that_a_person_wants_again(self, tmp_path, moment):
+        clock = FakeClock()
+        driver = Meddled(clock)
+        parts = make_parts(tmp_path, driver=driver, clock=clock)
+        parts.up(scaling={"min": 1, "max": 3, "removal": "destroy"}, groups=GROUPS_OF_TWO)
+        parts.manager.set_group("demo", "agent", 1, None)
+        driver.meddle[moment] = lambda: on(parts, "agent-2")
+        off(parts, "agent-2", by_scaler=True)
+        on(parts, "agent-2", by_scaler=True)  # as the scaler does with what is wanted on
+        assert parts.states()["agent-2"] == "running"
 
     def test_may_not_turn_off_control(self, parts):
         parts.up()
