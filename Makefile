@@ -22,8 +22,9 @@ setup: $(READY) ## Make .venv and install labctl and its tools into it
 demo: $(READY) ## Stand a lab up, load it, watch it scale, take it down
 	@$(BIN)/labctl demo
 
+# Three at a time, as real labs wait more than they work; a file's tests share its lab.
 test: $(READY) ## Run every test that needs no virtual machine
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 3 --dist loadscope
 
 bench: $(READY) ## Measure
 	@$(BIN)/python -m benchmarks
