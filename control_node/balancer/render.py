@@ -128,6 +128,7 @@ def _template() -> object:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - not HTML; `_context` lets only safe characters in
     )
+    environment.filters["pattern"] = re.escape
     return environment.from_string(_template_text())
 
 

@@ -97,8 +97,23 @@ def test_a_post_goes_past_a_dead_backend(rig: Rig, apps: Apps):
     dead = Backend("agent-9", "127.0.0.1:1")
     balancer.submit(routing(apps.start("agent-1"), dead))
     rig.settle(balancer)
-    answers = [http_client.call("POST", rig.url + "/", {})[0] for _ in range(6)]
-    assert answers == [200] * 6
+    answers = [_posted(rig) for _ in range(6)]
+    assert answers == [(200, "agent-1")] * 6
+
+
+def _posted(rig: Rig) -> tuple[int, str | None]:
+    """Status and backend of an answer."""
+    connection = http.client.HTTPConnection(rig.node.listen["nginx"], timeout=5)
+    connection.request("POST", "/", b"{}")
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status, response.getheader("X-Labctl-Backend")
+
+
+def test_an_answer_of_nginx_itself_names_nobody(rig: Rig):
+    rig.start()
+    assert _posted(rig) == (503, None)
 
 
 def test_an_equal_wish_changes_nothing(rig: Rig, apps: Apps):
