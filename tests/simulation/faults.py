@@ -193,11 +193,11 @@ def manager_killed(world: World) -> str:
 
 
 def manager_disk_full(world: World) -> str:
-    world.host.disk.full = True
+    world.host.disk_faults.full = True
     seconds = world.rng.uniform(1.0, 10.0)
 
     def over() -> None:
-        world.host.disk.full = False
+        world.host.disk_faults.full = False
 
     world.loop.later(seconds, over)
     return f"the server-manager's disk is full for {seconds:.1f} s"
@@ -302,7 +302,7 @@ CALM: tuple[Fault, ...] = (person_scales, person_plans)
 def draw(rng: random.Random, length: float, *, calm: bool) -> list[tuple[float, Fault]]:
     """When what befalls: demand changes now and then, and a handful of faults."""
     kinds = CALM if calm else KINDS
-    chosen: list[Fault] = [rng.choice(kinds) for _ in range(rng.randint(1, 9))]
+    chosen: list[Fault] = [rng.choice(kinds) for _ in range(rng.randint(2, 12))]
     chosen += [demand_changes] * rng.randint(1, 3)
     return [(rng.uniform(0.0, length), fault) for fault in chosen]
 
@@ -317,7 +317,7 @@ def end(world: World) -> None:
     faults.refuse_tests = faults.ignore_reloads = faults.stuck_workers = 0
     if faults.down:
         world.balancer.restart()
-    world.scaler.store.full = world.host.disk.full = world.client.unreachable = False
+    world.scaler.store.full = world.host.disk_faults.full = world.client.unreachable = False
     world.scaler.dies_at = world.host.dies_at = None
     for (lab, _), server in world.driver._servers.items():
         if lab == world.lab:

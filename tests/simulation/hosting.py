@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from labcore.clock import Clock
 from labcore.codec import decode, encode
 from labcore.errors import Conflict, LabError, Unreachable
 from labcore.wire.event import Event
@@ -17,8 +19,9 @@ from labcore.wire.lab import Desired, Lab, Mode
 from server_manager.core import Core, Drivers
 from server_manager.database import Database
 from server_manager.drivers.base import ServerRef
+from server_manager.drivers.fake import FakeDriver
 from server_manager.events import EventLog
-from server_manager.executors import Task
+from server_manager.executors import Executor, Task
 from server_manager.journal import Journal
 from server_manager.manager import Manager
 from server_manager.paths import StatePaths
@@ -34,6 +37,14 @@ T = TypeVar("T")
 WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
+def new_disk() -> sqlite3.Connection:
+    """An empty one."""
+    disk = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    disk.row_factory = sqlite3.Row
+    disk.execute("PRAGMA foreign_keys = ON")
+    return disk
+
+
 class Disk:
     """What may go wrong when the server-manager writes."""
 
@@ -47,19 +58,21 @@ class Disk:
 
 
 class SimDatabase(Database):
-    """A Database whose process may die before and after everything it writes."""
+    """A Database in memory, whose process may die before and after everything it writes.
 
-    def __init__(self, path: Path, crossing: Callable[[str], None], disk: Disk) -> None:
+    `disk` is what outlives a process: a connection, in which only committed changes are left.
+    """
+
+    def __init__(
+        self, disk: sqlite3.Connection, crossing: Callable[[str], None], faults: Disk
+    ) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._connection = disk
         self._crossing: Callable[[str], None] = lambda where: None
         self._disk = Disk()
-        super().__init__(path)
-        self._connection.execute("PRAGMA synchronous = OFF")  # only processes die here
-        self._crossing, self._disk = crossing, disk
-
-    @property
-    def written(self) -> int:
-        """How many rows were changed through it."""
-        return self._connection.total_changes
+        self._upgrade(Path("memory"))
+        self._crossing, self._disk = crossing, faults
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -114,6 +127,37 @@ def _outcome(task: Task) -> LabError | None:
     return None
 
 
+def make_core(
+    folder: Path,
+    database: Database,
+    driver: FakeDriver,
+    prober: Prober,
+    clock: Clock,
+    executor: Executor,
+) -> Core:
+    """server_manager.core.make_core with another database."""
+    paths = StatePaths(folder)
+    paths.make()
+    core = Core(
+        paths=paths,
+        database=database,
+        labs=Labs(database),
+        servers=Servers(database),
+        settings=Settings(database),
+        events=EventLog(database, clock),
+        journal=Journal(database, clock),
+        ports=Ports(database, is_free=lambda port: True),
+        secrets=Secrets(paths),
+        drivers=Drivers(("fake",), lambda name: driver),
+        prober=prober,
+        clock=clock,
+        executor=executor,
+    )
+    for lab in core.labs.all():
+        core.secrets.of(lab.name)
+    return core
+
+
 class Host:
     """The machine on which the server-manager runs, dies and is started again."""
 
@@ -122,7 +166,8 @@ class Host:
     ) -> None:
         self.folder = folder
         self.loop = loop
-        self.disk = Disk()
+        self.disk = new_disk()
+        self.disk_faults = Disk()
         self.effect_watch: Callable[[str, ServerRef], None] = lambda operation, ref: None
         self.driver = SimDriver(loop, rng, self)
         self.prober: Prober
@@ -133,7 +178,6 @@ class Host:
         self.dies_at: int | None = None  # the number of the crossing
         self.restart_s: Callable[[], float] = lambda: rng.uniform(0.2, 8.0)
         self._note = note
-        self.database: SimDatabase | None = None
 
     # ------------------------------------------------------------------ life and death
 
@@ -141,8 +185,6 @@ class Host:
         """Start the server-manager; it finishes what the one before it had begun."""
         if self.process is not None and self.process.alive:
             return
-        if self.database is not None:
-            self.database.close()
         self.process = process = self.loop.process("the server-manager")
         self.manager = Manager(self._core(process))
         # Locks that other tasks can wait for: one that waits for a real one would stop them all.
@@ -151,29 +193,9 @@ class Host:
         self.loop.spawn(process, self.manager.recover, cause="recovery")
 
     def _core(self, process: Process) -> Core:
-        paths = StatePaths(self.folder)
-        paths.make()
-        self.database = database = SimDatabase(
-            paths.database, self._crossing_of(process), self.disk
-        )
-        core = Core(
-            paths=paths,
-            database=database,
-            labs=Labs(database),
-            servers=Servers(database),
-            settings=Settings(database),
-            events=EventLog(database, self.loop.clock),
-            journal=Journal(database, self.loop.clock),
-            ports=Ports(database, is_free=lambda port: True),
-            secrets=Secrets(paths),
-            drivers=Drivers(("fake",), lambda name: self.driver),
-            prober=self.prober,
-            clock=self.loop.clock,
-            executor=SimExecutor(self.loop, process),
-        )
-        for lab in core.labs.all():
-            core.secrets.of(lab.name)
-        return core
+        database = SimDatabase(self.disk, self._crossing_of(process), self.disk_faults)
+        executor = SimExecutor(self.loop, process)
+        return make_core(self.folder, database, self.driver, self.prober, self.loop.clock, executor)
 
     def kill(self) -> None:
         """Let the server-manager die now, and come back after a while."""

@@ -124,12 +124,11 @@ class Lock:
 
 
 class Loop:
-    """The event queue. `after_event` is called after each event."""
+    """The event queue."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock(self)
         self.current: Task | None = None
-        self.after_event: Callable[[], None] = lambda: None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._failure: BaseException | None = None
@@ -280,7 +279,6 @@ class Loop:
             event()
             if self._failure is not None:
                 raise self._failure
-            self.after_event()
             if is_over():
                 return
         self.clock.advance(max(0.0, until - self.now))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from control_node.scaler.fetch import Reply
 from labcore.wire.lab import PowerState
-from server_manager.drivers.base import ServerRef
-from server_manager.drivers.fake import FakeDriver
+from server_manager.drivers.base import ServerRef, ServerSpec
+from server_manager.drivers.fake import FakeDriver, _Server
 from tests.simulation.loop import Loop
 
 GIB = 1024**3
@@ -38,7 +38,8 @@ class SimDriver(FakeDriver):
     def __init__(self, loop: Loop, rng: random.Random, watcher: Watcher) -> None:
         super().__init__(loop.clock)
         self.bad_boots: dict[str, float] = {}  # node -> seconds that its next life lasts
-        self.takes_s = (0.05, 0.5)
+        self.takes_s = (0.01, 0.05)
+        self.changed: Callable[[], None] = lambda: None  # called after each change
         self._loop = loop
         self._rng = rng
         self._watcher = watcher
@@ -53,11 +54,17 @@ class SimDriver(FakeDriver):
             do()
             if operation == "start" and ref.name in self.bad_boots:
                 self.die(ref.lab, ref.name, after_s=self.bad_boots.pop(ref.name))
+            self.changed()
 
         self._watcher.crossing(f"before {operation} {ref.name}")
         self._loop.sleep(self._rng.uniform(*self.takes_s))
         super()._call(operation, ref, watched)
         self._watcher.crossing(f"after {operation} {ref.name}")
+
+    def put_in(self, specs: Mapping[tuple[str, str], ServerSpec]) -> None:
+        """Servers that have been running for a while."""
+        for key, spec in specs.items():
+            self._servers[key] = _Server(spec, on_since=0.0)
 
     def forget_plans(self) -> None:
         """Let all calls go well from now on."""

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labcore.clock import FakeClock
 from labcore.wire.lab import Desired, PowerState, Wanted
-from server_manager.core import Drivers, make_core
 from server_manager.drivers.fake import FakeDriver
 from server_manager.executors import Inline
 from server_manager.journal import unfinished
 from server_manager.manager import Manager
-from server_manager.paths import StatePaths
 from server_manager.probes import FakeProber
+from tests.simulation.hosting import Disk, SimDatabase, make_core, new_disk
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -34,16 +31,15 @@ CHANGES = ("create", "start", "stop", "destroy", "pause", "resume")
 def broken_replay(world: World) -> str:
     """Journal replay is legal and idempotent, from what is on the disk now; "" if it is."""
     driver = _copy_of_driver(world)
-    with _copy_of_disk(world) as folder:
-        with _manager(folder, driver) as first:
-            left = [(e.lab, e.node) for e in unfinished(first.core.journal.entries())]
-            first.recover()
-            why = _illegal(first, driver, left)
+    with _copy_of_disk(world) as disk:
+        first = _manager(world, disk, driver)
+        left = [(e.lab, e.node) for e in unfinished(first.core.journal.entries())]
+        first.recover()
+        why = _illegal(first, driver, left)
         if why:
             return f"journal replay is legal: {why}"
         calls = len(driver.calls)
-        with _manager(folder, driver) as second:
-            second.recover()
+        _manager(world, disk, driver).recover()
         again = [c for c in list(driver.calls)[calls:] if c.operation in CHANGES]
     return f"journal replay is idempotent: {again[0].operation} again" if again else ""
 
@@ -79,28 +75,13 @@ def _copy_of_driver(world: World) -> FakeDriver:
 
 
 @contextmanager
-def _copy_of_disk(world: World) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=world.host.folder) as name:
-        folder = Path(name)
-        with (
-            closing(sqlite3.connect(StatePaths(world.host.folder).database)) as source,
-            closing(sqlite3.connect(StatePaths(folder).database)) as target,
-        ):
-            source.backup(target)
-        yield folder
+def _copy_of_disk(world: World) -> Iterator[sqlite3.Connection]:
+    with closing(new_disk()) as disk:
+        world.host.disk.backup(disk)
+        yield disk
 
 
-@contextmanager
-def _manager(folder: Path, driver: FakeDriver) -> Iterator[Manager]:
-    core = make_core(
-        StatePaths(folder),
-        Drivers(("fake",), lambda name: driver),
-        FakeProber(),
-        FakeClock(),
-        Inline(),
-        is_free=lambda port: True,
-    )
-    try:
-        yield Manager(core)
-    finally:
-        core.database.close()
+def _manager(world: World, disk: sqlite3.Connection, driver: FakeDriver) -> Manager:
+    database = SimDatabase(disk, lambda where: None, Disk())
+    clock = FakeClock(world.loop.now)
+    return Manager(make_core(world.host.folder, database, driver, FakeProber(), clock, Inline()))

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import random
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from control_node.balancer.fake import FakeBalancer
 from control_node.balancer.model import View
+from labcore.clock import FakeClock
 from labcore.codec import decode, encode
 from labcore.errors import LabError
 from labcore.services import Service
 from labcore.wire.lab import Desired, Lab, PowerState, Scaling
 from labcore.wire.scaler import ScalerStatus
-from server_manager.drivers.base import ServerRef
+from server_manager.drivers.base import ServerRef, ServerSpec
+from server_manager.drivers.fake import FakeDriver
+from server_manager.executors import Inline
+from server_manager.manager import Manager
+from server_manager.probes import FakeProber
 from tests.simulation import faults, invariants, replay
-from tests.simulation.hosting import Client, Host
+from tests.simulation.hosting import Client, Disk, Host, SimDatabase, make_core, new_disk
 from tests.simulation.invariants import Broken, Watch
 from tests.simulation.loop import Loop, Process
 from tests.simulation.machines import ON, Agents
@@ -156,13 +163,12 @@ class World:
 
     def check_dry_run(self, plan: Callable[[], object]) -> None:
         """Of a task: dry-run changes nothing. Raises Broken."""
-        database = self.host.database
-        assert database is not None
+        disk = self.host.disk
         servers = {k: (s.on_since, s.paused) for k, s in self.driver._servers.items()}
-        before = database.written
+        before = disk.total_changes
         plan()
         after = {k: (s.on_since, s.paused) for k, s in self.driver._servers.items()}
-        if database.written != before or servers != after:
+        if disk.total_changes != before or servers != after:
             raise Broken("dry-run changes nothing: it did")
 
     # ------------------------------------------------------------------ its life
@@ -176,20 +182,21 @@ class World:
             broken = str(error)
         at_s = self.loop.now - self.began
         self.loop.close()
-        if self.host.database is not None:
-            self.host.database.close()
+        self.host.disk.close()
         return Outcome(
             self.seed, broken, at_s, tuple(self.trace), self.digest.hexdigest(), at_s, self.told
         )
 
     def _live(self) -> None:
         self._stand_up()
-        self.loop.after_event = lambda: self.watch.check(self)
-        length = self.rng.uniform(25.0, 60.0)
+        self.scaler.on_step = self.driver.changed = lambda: self.watch.check(self)
+        length = self.rng.uniform(15.0, 40.0)
         for at, fault in faults.draw(self.rng, length, calm=self.calm):
             self.loop.later(at, lambda f=fault: self._befall(f))  # type: ignore[misc]
         self.loop.run(self.loop.now + length)
         self.note("the faults end")
+        faults.end(self)
+        self.loop.run(self.loop.now + 5.0)  # what people had asked for before is done meanwhile
         faults.end(self)
         self._fall_silent()
         self.check_replay()
@@ -200,14 +207,17 @@ class World:
             kind = fault.__name__
             self.told[kind] = self.told.get(kind, 0) + 1
             self.note(f"fault: {text}")
+        self.watch.check(self)
 
     def _stand_up(self) -> None:
+        before = _other_lab()
+        self.host.disk.deserialize(before.disk)
+        self.driver.put_in(before.servers)
         self.host.start()
-        self._wish(OTHER, {"scaling": None, "groups": _groups(2)})
         count = self.rng.randint(self.scaling.min, self.scaling.max)
         written: dict[str, object] = encode(self.scaling)
         written["out"], written["in"] = written.pop("out_above"), written.pop("in_below")
-        self._wish(LAB, {"scaling": {**written, "mode": self._mode()}, "groups": _groups(count)})
+        self._wish({"scaling": {**written, "mode": self._mode()}, "groups": _groups(count)})
         self._add_stray()
         self.driver.takes_s = self.rng.choice(((0.02, 0.2), (0.1, 1.0), (0.5, 3.0)))
         self.watch.begin(self)
@@ -222,25 +232,24 @@ class World:
         spec = dataclasses.replace(stray.spec, ref=ref, forwards=())
         self.driver._servers[LAB, ref.name] = dataclasses.replace(stray, spec=spec)
 
-    def _wish(self, lab: str, fields: dict[str, object]) -> None:
+    def _wish(self, fields: dict[str, object]) -> None:
         """`labctl up`, to its end."""
-        data = {"lab": lab, "driver": "fake", **fields}
+        data = {"lab": LAB, "driver": "fake", **fields}
 
         def put() -> None:
-            self.host.call(lambda: self.host.manager.put(lab, data), cause="person")
+            self.host.call(lambda: self.host.manager.put(LAB, data), cause="person")
 
         self.loop.spawn(self.person, put, cause="person")
         core = self.host.manager.core
-        limit = self.loop.now + UP_LIMIT_S
 
         def over() -> bool:
-            found = core.labs.find(lab)
-            if lab == LAB and not self.scaler.alive and self._control_runs():
+            found = core.labs.find(LAB)
+            if not self.scaler.alive and self._control_runs():
                 self.scaler.start()
             return found is not None and not found.running
 
-        self.loop.run(limit, over)
-        record = core.labs.get(lab)
+        self.loop.run(self.loop.now + UP_LIMIT_S, over)
+        record = core.labs.get(LAB)
         if record.running or record.problem:
             raise Broken(f"a lab without faults comes up: {record.problem}")
 
@@ -251,7 +260,8 @@ class World:
         """Constant load, no faults: run until nothing happens any more, and see that it lasts."""
         limit = self.loop.now + QUIET_LIMIT_S
         rules = self.scaling
-        quiet_s = 3 * rules.interval_s + 2 * max(rules.cooldown_in_s, rules.cooldown_out_s) + 10.0
+        periods = rules.evaluation_periods + 1
+        quiet_s = periods * rules.interval_s + max(rules.cooldown_in_s, rules.cooldown_out_s) + 4.0
 
         def over() -> bool:
             is_quiet = self.loop.now - self.scaler.last_act >= quiet_s
@@ -293,6 +303,27 @@ class Prober:
     def refused(self, url: str) -> str:
         """See Prober."""
         return ""
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What there is before our lab: another one, in the registry and in the driver."""
+
+    disk: bytes
+    servers: Mapping[tuple[str, str], ServerSpec]
+
+
+@functools.cache
+def _other_lab() -> _Before:
+    """Made once, by a server-manager of its own."""
+    with tempfile.TemporaryDirectory() as folder, closing(new_disk()) as disk:
+        clock = FakeClock()
+        driver = FakeDriver(clock)
+        database = SimDatabase(disk, lambda where: None, Disk())
+        core = make_core(Path(folder), database, driver, FakeProber(), clock, Inline())
+        data = {"lab": OTHER, "driver": "fake", "scaling": None, "groups": _groups(2)}
+        Manager(core).put(OTHER, data)
+        return _Before(disk.serialize(), {k: s.spec for k, s in driver._servers.items()})
 
 
 def _groups(count: int) -> list[dict[str, object]]:
