@@ -136,12 +136,13 @@ class Controller:
         ours = tuple(b for b in scene.lab.balancers if b.group == self._own_group)
         if not ours or not (self.rotations or _may_begin(scene)):
             return []
-        gone = self.state.removal
-        unrouted = gone.node if gone and gone.step != "told" else None
         before = self.rotations or _adopted(scene)
         self.rotations = {
             r.group.name: rotation.rotate(
-                r.servers, scene.view.probes, before.get(r.group.name, Rotation()), unrouted
+                r.servers,
+                scene.view.probes,
+                before.get(r.group.name, Rotation()),
+                self._going(r.group.name),
             )
             for r in scene.rosters
         }
@@ -152,6 +153,11 @@ class Controller:
         drains = [r.group.scaling.drain_s for r in scene.rosters if r.group.scaling]
         self._wanted = Routing(ours, backends, max(drains, default=DEFAULT_DRAIN_S))
         return self._submit(scene, self._wanted)
+
+    def _going(self, group: str) -> frozenset[str]:
+        offs = frozenset(p.node for p in self._ledger.powers(group) if p.to == "off")
+        gone = self.state.removal
+        return offs | {gone.node} if gone and gone.step != "told" else offs
 
     def _submit(self, scene: Scene, routing: Routing) -> list[Step]:
         submit = Submit(routing)

@@ -34,21 +34,22 @@ def rotate(
     servers: tuple[Server, ...],
     probes: Mapping[str, Probe],
     before: Rotation,
-    unrouted: str | None,
+    going: frozenset[str],
 ) -> Rotation:
     """The next rotation of a group. Pure.
 
     A node joins when its health check answers, stays until it is known to be dead, and is put out
     after three late or wrong answers, but never so many on suspicion that less than half remains
     (Envoy's panic threshold, 50 %): agents that are late together are overloaded, not dead.
-    A server that is not wanted stays until its removal unroutes it, and never joins.
+    A server that is not wanted stays until its removal unroutes it, and never joins. Nor does one
+    that is `going`: its removal unrouted it, or its power-off is under way.
     """
     members: set[str] = set()
     suspects: list[Probe] = []
     for server in servers:
         name = server.name
         was_in = name in before.members or name in before.ejected
-        if name == unrouted or not _routable(server, was_in):
+        if name in going or not _routable(server, was_in):
             continue
         probe = probes.get(name)
         if probe is not None and _is_suspect(probe, name in before.ejected) and was_in:

@@ -213,6 +213,19 @@ def test_a_lost_node_is_replaced_under_a_new_number_and_stopped(world):
     assert "lost" in world.changes("agent-1")
 
 
+def test_a_lost_node_that_comes_back_while_it_is_turned_off_is_not_routed_to(world):
+    settle(world, 2)
+    world.power_s = 3.0
+    world.agents["agent-1"].state = PowerState.LOST
+    world.run_until(lambda: ("agent-1", "off") in powers(world), 10)
+    world.agents["agent-1"].state = PowerState.RUNNING
+    while world.agents["agent-1"].wanted is Wanted.ON:
+        world.run(0.1)
+        assert "agent-1" not in world.routed
+    world.run(2)
+    assert "agent-1" not in world.routed
+
+
 def test_an_unknown_one_counts_creates_nothing_and_deletes_nothing(world):
     world.desired = 4
     settle(world, 4)
