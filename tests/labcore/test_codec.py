@@ -114,6 +114,10 @@ GOOD = encode(Outer("n", 1, True, Colour.RED, "a", Inner(1.5), (1.0, 2)))
         ({"inner": {"x": 1, "tags": [1]}}, "$.inner.tags[0]: expected str, got 1"),
         ({"pair": [1.0]}, "$.pair: expected 2 items, got 1"),
         ({"by_name": {"a": None}}, "$.by_name.a: expected an object, got None"),
+        ({"by_name": {1: None}}, "$.by_name: the key 1 is not a string"),
+        ({"inner": {1: None, "x": 1}}, "$.inner: unknown field 1"),
+        ({"inner": {"x": 10**400}}, "$.inner.x: inf is not a number"),
+        ({"inner": {"x": True}}, "$.inner.x: expected float, got True"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_path(change, text):
