@@ -94,7 +94,7 @@ class ManagerClient:
         return str(answer["status"]) if isinstance(answer, dict) else ""
 
     def server_action(self, lab: str, name: str, action: str, *, timeout_s: float = 90.0) -> None:
-        """`pause`, `resume` or `kill` a server."""
+        """`pause`, `resume` or `kill` a server; for a scaler `standby`, and `pause` of such."""
         self.request("POST", f"/servers/{lab}/{name}/{action}", timeout_s=timeout_s)
 
     def server(self, lab: str, name: str) -> Server:

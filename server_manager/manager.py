@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from labcore.clock import rfc3339
 from labcore.codec import encode
-from labcore.errors import Conflict, DriverUnusable, LabError
+from labcore.errors import Conflict, DriverUnusable, LabError, UsageProblem
 from labcore.wire.lab import Desired, Group, Lab, Mode, Scaling, Wanted
 from server_manager.convergence import Convergence
 from server_manager.core import Core
@@ -50,7 +50,7 @@ class Manager:
 
         def work() -> None:
             try:
-                if lab.desired is Desired.UP and server.wanted is Wanted.ON:
+                if lab.desired is Desired.UP and server.wanted is not Wanted.OFF:
                     self.operations.ensure_on(lab, server)
                 else:
                     self.operations.power_off(lab, server)
@@ -87,6 +87,16 @@ class Manager:
         health = self.core.drivers.get(spec.driver).health()
         if not health.ok:
             raise DriverUnusable(f"driver {spec.driver!r}: {health.reason}", health.fix)
+        self._check_standby(spec)
+
+    def _check_standby(self, spec: LabSpec) -> None:
+        wants = [group.name for group in spec.groups if group.scaling and group.scaling.standby]
+        if wants and not self.core.drivers.get(spec.driver).capabilities().pause:
+            raise UsageProblem(
+                f"group {wants[0]!r} is to keep standby nodes, but driver {spec.driver!r} cannot"
+                " pause servers",
+                "set scaling.standby to 0 in lab.yaml",
+            )
 
     def _joined(self, lab: LabRecord, spec: LabSpec) -> int | None:
         if lab.desired is Desired.DESTROYED:
@@ -116,11 +126,12 @@ class Manager:
         return self.core.labs.get(lab.name)
 
     def _add_servers(self, lab: LabRecord) -> None:
-        """Want as many servers of each group as are wished for: the lowest free numbers."""
+        """Want as many servers of each group as are wished for: the lowest free numbers. A standby
+        node whose number it is joins."""
         wishes = self.core.labs.wishes(lab.name)
         for group in lab.spec.groups:
             rows = [s for s in self.core.servers.of(lab.name) if s.group == group.name]
-            on = {s.index for s in rows if s.wanted is not Wanted.OFF}
+            on = {s.index for s in rows if s.wanted is Wanted.ON}
             index = 1
             while len(on) < wishes[group.name].desired_count:
                 if index not in on:
@@ -170,6 +181,7 @@ class Manager:
         if data is None:
             return steps_of_lab(self.lab(name))
         spec = from_file(data, name)
+        self._check_standby(spec)
         lab = self.core.labs.find(name)
         if lab is None:
             return steps_of_file(spec)

@@ -60,13 +60,14 @@ class Operations:
         """Create it if it is absent, make it again if it is broken, start it if it is off.
 
         Returns when it was told to boot. `created` is called when it exists. Nothing happens if it
-        is not wanted on any more. Raises Conflict when its lab should no longer be up, DriverFailed
-        when its state is not known.
+        is wanted off by now; a paused one that is wanted as standby stays so. Raises Conflict when
+        its lab should no longer be up, DriverFailed when its state is not known.
         """
         driver = self._core.driver(lab)
         with self._only(server):
             self._check_wished(lab)
-            if not self._is_wanted_on(server):
+            wanted = self._wanted(server)
+            if wanted is Wanted.OFF:
                 return
             state = self._settled(driver, server)
             if state is PowerState.ERROR:
@@ -77,7 +78,12 @@ class Operations:
                 spec = self._core.server_spec(lab, server)
                 self._do(server, "create", lambda: driver.create(spec))
             created()
-            if state not in (PowerState.RUNNING, PowerState.STARTING):
+            done = (PowerState.RUNNING, PowerState.STARTING)
+            if state in done or (wanted is Wanted.STANDBY and state is PowerState.PAUSED):
+                return
+            if state is PowerState.PAUSED and driver.capabilities().pause:
+                self.resume(lab, server)
+            else:
                 self._do(server, "start", lambda: driver.start(server.ref))
 
     def _move_ports(self, lab: LabRecord, server: ServerRecord) -> bool:
@@ -108,7 +114,7 @@ class Operations:
             self._do(server, "destroy", lambda: driver.destroy(server.ref))
 
     def remove(self, lab: LabRecord, server: ServerRecord) -> None:
-        """Destroy it and forget it; nothing happens if it is wanted on again by now.
+        """Destroy it and forget it; nothing happens if it is wanted again by now.
 
         Raises DriverFailed when its state is not known.
         """
@@ -120,10 +126,15 @@ class Operations:
                 if not self._is_needed(server):
                     self._core.servers.remove(server)
 
-    def pause(self, lab: LabRecord, server: ServerRecord) -> None:
-        """Freeze it. Raises Conflict where the driver cannot, or the server is off."""
+    def pause(self, lab: LabRecord, server: ServerRecord, *, only: Wanted | None = None) -> None:
+        """Freeze it. Raises Conflict where the driver cannot, or the server is off, and if it is
+        not wanted as `only` says by now."""
         driver = self._pausing(lab)
         with self._only(server):
+            if only is not None:
+                self._check_wished(lab)
+                if (wanted := self._wanted(server)) is not only:
+                    raise Conflict(f"{lab.name}/{server.name} is wanted {wanted}")
             self._do(server, "pause", lambda: driver.pause(server.ref))
 
     def resume(self, lab: LabRecord, server: ServerRecord) -> None:
@@ -150,14 +161,14 @@ class Operations:
         if self._core.labs.get(lab.name).desired is not Desired.UP:
             raise Conflict(f"lab {lab.name!r} is not to be up", f"labctl up --lab {lab.name}")
 
-    def _is_wanted_on(self, server: ServerRecord) -> bool:
+    def _wanted(self, server: ServerRecord) -> Wanted:
         """Asked again under the server's lock, as a wish may have come while we waited for it."""
         row = self._core.servers.find(server.lab, server.name)
-        return row is not None and row.id == server.id and row.wanted is Wanted.ON
+        return row.wanted if row is not None and row.id == server.id else Wanted.OFF
 
     def _is_needed(self, server: ServerRecord) -> bool:
         is_up = self._core.labs.get(server.lab).desired is Desired.UP
-        return is_up and self._is_wanted_on(server)
+        return is_up and self._wanted(server) is not Wanted.OFF
 
     def _settled(self, driver: Driver, server: ServerRecord) -> PowerState:
         """Its state once it is not on its way down any more."""

@@ -1,11 +1,13 @@
 """Turning single servers on and off: for people, and for the scaler of a lab.
 
 A person's `on` and `off` change the wished count of a scaled group, and the scaler drains what is
-to go. The scaler's own `on` and `off` carry a wish out. `kill` changes no wish: it is a fault.
+to go. The scaler's own `on`, `off` and `standby` carry a wish out. `kill` changes no wish: it is
+a fault.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from labcore.errors import Conflict, Forbidden, NotFound, UsageProblem
@@ -20,6 +22,9 @@ from server_manager.registry import GroupWish, LabRecord, ServerRecord
 SCALER_SILENT_S = 15.0  # it asks every few seconds; beyond this it is not there
 DRAIN_MARGIN_S = 30.0
 POLL_S = 0.0125  # at first; 0.25 s in the end
+# Whether a server may be wanted so; called in the transaction that writes it, with the ids of
+# those that are lost. Raises Conflict.
+Check = Callable[[LabRecord, ServerRecord | None, frozenset[str]], None]
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,42 @@ class Power:
         return self._core.servers.get(target.lab.name, target.name)
 
     def on(self, target: Target, *, by_scaler: bool) -> None:
-        """Turn it on, creating it if need be; returns when it was told to boot.
+        """Turn it on, creating it if need be; returns when it was told to boot. A standby node is
+        resumed.
 
         Raises Conflict above the maximum or when the lab should not be up.
         """
+
+        def check(lab: LabRecord, row: ServerRecord | None, lost: frozenset[str]) -> None:
+            if by_scaler:
+                self._check_room(lab, target.group, lost)
+            else:
+                self._raise_count(lab, target.group)
+
+        self._boot(target, Wanted.ON, check)
+
+    def standby(self, target: Target) -> None:
+        """Want it as a standby node: boot it if it is off, creating it if need be; leave it as it
+        is if it runs. `pause_standby` is for when it is healthy.
+
+        Raises Conflict above `scaling.standby`, for one that the minimum needs, or when the lab
+        should not be up.
+        """
+        scaling = self._scaling(target)
+
+        def check(lab: LabRecord, row: ServerRecord | None, lost: frozenset[str]) -> None:
+            if self._count(lab, target.group, lost, Wanted.STANDBY) >= scaling.standby:
+                raise Conflict(
+                    f"group {target.group.name!r} keeps {scaling.standby} standby nodes",
+                    "raise scaling.standby in lab.yaml, then labctl up",
+                )
+            if row is not None and row.wanted is Wanted.ON:
+                self._check_spare(lab, target.group, scaling, lost)
+
+        self._boot(target, Wanted.STANDBY, check)
+
+    def _boot(self, target: Target, wanted: Wanted, check: Check) -> None:
+        """Want it so, after `check` unless it is so already, and see to it."""
         lost = self._lost(target.lab)
         ssh = self._core.driver(target.lab).capabilities().access == "ssh"
         moved: tuple[Moved, ...] = ()
@@ -106,14 +143,11 @@ class Power:
             lab = self._check_up(target.lab.name)
             group, index = target.group, target.index
             row = self._core.servers.find(lab.name, target.name)
-            if row is None or row.wanted is not Wanted.ON:
-                if by_scaler:
-                    self._check_room(lab, group, lost)
-                else:
-                    self._raise_count(lab, group)
+            if row is None or row.wanted is not wanted:
+                check(lab, row, lost)
                 moved = self._core.ports.lease(lab.spec, group, index, lab.slot, ssh=ssh)
                 row = self._core.servers.add(lab.name, group.name, index, target.name)
-                self._core.servers.want(row, Wanted.ON)
+                self._core.servers.want(row, wanted)
         self._core.tell_moved(lab.name, moved)
         began = self._core.clock.monotonic()
 
@@ -130,8 +164,9 @@ class Power:
         return lab
 
     def _check_room(self, lab: LabRecord, group: Group, lost: frozenset[str]) -> None:
-        if group.scaling and self._wanted_on(lab, group, lost) >= most_servers(group):
-            raise self._too_many(group, group.scaling)
+        scaling = group.scaling
+        if scaling and self._count(lab, group, lost, Wanted.ON) >= scaling.max:
+            raise self._too_many(group, scaling)
 
     def _raise_count(self, lab: LabRecord, group: Group) -> None:
         if group.scaling is None:
@@ -147,15 +182,26 @@ class Power:
             "raise scaling.max in lab.yaml, then labctl up",
         )
 
-    def _wanted_on(self, lab: LabRecord, group: Group, lost: frozenset[str]) -> int:
+    def _check_spare(
+        self, lab: LabRecord, group: Group, scaling: Scaling, lost: frozenset[str]
+    ) -> None:
+        if self._count(lab, group, lost, Wanted.ON) <= scaling.min:
+            raise self._too_few(group, scaling)
+
+    def _count(self, lab: LabRecord, group: Group, lost: frozenset[str], wanted: Wanted) -> int:
         rows = (s for s in self._core.servers.of(lab.name) if s.group == group.name)
-        return sum(s.wanted is Wanted.ON and s.id not in lost for s in rows)
+        return sum(s.wanted is wanted and s.id not in lost for s in rows)
+
+    def _scaling(self, target: Target) -> Scaling:
+        if target.group.scaling is None:
+            raise Forbidden(f"group {target.group.name!r} is not scaled")
+        return target.group.scaling
 
     def off(self, target: Target, *, by_scaler: bool) -> None:
         """Turn it off; a person's call on a scaled group returns when the scaler has drained it.
 
         Raises Conflict below the minimum, when the scaler does not answer, or when the lab is not
-        to be up (scaler only); TimedOut.
+        to be up (scaler only), and for a person who turns a standby node off; TimedOut.
         """
         row = self._core.servers.find(target.lab.name, target.name)
         if row is None:
@@ -169,17 +215,14 @@ class Power:
             self._off_by_person(target, target.group.scaling)
 
     def _off_by_scaler(self, target: Target) -> None:
-        scaling = target.group.scaling
-        if scaling is None:
-            raise Forbidden(f"group {target.group.name!r} is not scaled")
+        scaling = self._scaling(target)
         lost = self._lost(target.lab)
         with self._core.database.transaction():
             lab = self._check_up(target.lab.name)
             row = self.row(target)
             if row.wanted is Wanted.ON:
-                if self._wanted_on(lab, target.group, lost) <= scaling.min:
-                    raise self._too_few(target.group, scaling)
-                self._core.servers.want(row, Wanted.OFF)
+                self._check_spare(lab, target.group, scaling, lost)
+            self._core.servers.want(row, Wanted.OFF)
         self._operations.power_off(lab, row)
         if scaling.removal == "destroy":
             self._operations.remove(lab, row)
@@ -194,6 +237,8 @@ class Power:
             )
         with self._core.database.transaction():
             row = self.row(target)
+            if row.wanted is Wanted.STANDBY:
+                raise self._stands_by(target)
             wish = self._core.labs.wishes(name)[target.group.name]
             if row.wanted is Wanted.ON:
                 if wish.desired_count <= scaling.min:
@@ -208,6 +253,12 @@ class Power:
         return Conflict(
             f"group {group.name!r} has its minimum of {scaling.min}",
             "lower scaling.min in lab.yaml, then labctl up; labctl kill makes a fault instead",
+        )
+
+    def _stands_by(self, target: Target) -> Conflict:
+        return Conflict(
+            f"{target.lab.name}/{target.name} is a standby node: it serves nothing",
+            "lower scaling.standby in lab.yaml, then labctl up",
         )
 
     def _wait_off(self, lab: LabRecord, row: ServerRecord, limit_s: float) -> None:
@@ -239,9 +290,15 @@ class Power:
         else:
             raise UsageProblem(f"unknown action {action!r}", "known: pause, resume, kill")
 
+    def pause_standby(self, target: Target) -> None:
+        """Freeze a standby node. Raises Conflict for any other."""
+        self._operations.pause(target.lab, self.row(target), only=Wanted.STANDBY)
+
     def delete(self, target: Target) -> None:
-        """Remove a server that is wanted off, and forget it. Raises Conflict if it is wanted on."""
+        """Remove a server that is wanted off, and forget it. Raises Conflict for others."""
         row = self.row(target)
+        if row.wanted is Wanted.STANDBY and target.lab.desired is Desired.UP:
+            raise self._stands_by(target)
         if row.wanted is Wanted.ON and target.lab.desired is Desired.UP:
             raise Conflict(
                 f"{target.lab.name}/{target.name} is wanted on", f"labctl stop {target.name} first"

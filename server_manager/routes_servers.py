@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import flask
 
 from labcore.codec import encode
-from labcore.errors import Conflict, NotFound, UsageProblem
+from labcore.errors import Conflict, Forbidden, NotFound, UsageProblem
 from server_manager.drivers.base import ConsoleLog
 from server_manager.power import Target
 from server_manager.requests import Answer, Views, body, check_admin, number, scaler_of
 
 MOST_LOG_LINES = 5000
+STANDBY_HINT = "scaling.standby in lab.yaml says how many there are"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ServerViews(Views):
             (server, "DELETE", self.delete_server),
             ("/servers/<name>/<any(pause, resume, kill):action>", "POST", self.act),
             (f"{server}/<any(pause, resume, kill):action>", "POST", self.act),
+            (f"{server}/standby", "POST", self.standby),
             (f"{server}/logs", "GET", self.logs),
         ]
 
@@ -78,9 +80,21 @@ class ServerViews(Views):
         return {"status": f"Server '{name}' removed successfully."}
 
     def act(self, name: str, action: str, lab: str | None = None) -> Answer:
-        check_admin()
-        self.manager.power.act(self._target(name, lab), action)
+        caller = scaler_of()
+        if caller is not None and action == "pause":
+            self.own_changed(lab or caller)
+            self.manager.power.pause_standby(self._target(name, lab))
+        else:
+            check_admin()
+            self.manager.power.act(self._target(name, lab), action)
         return {"status": f"Server '{name}': {action} done."}
+
+    def standby(self, lab: str, name: str) -> Answer:
+        if scaler_of() is None:
+            raise Forbidden("only the scaler of a lab keeps standby nodes", STANDBY_HINT)
+        self.own_changed(lab)
+        self.manager.power.standby(self._target(name, lab))
+        return {"status": f"Server '{name}' is wanted as standby."}
 
     def logs(self, lab: str, name: str) -> Answer:
         check_admin()

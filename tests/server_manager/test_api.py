@@ -12,7 +12,7 @@ import pytest
 
 from labcore.clock import SystemClock
 from labcore.codec import decode
-from labcore.errors import Conflict
+from labcore.errors import Conflict, Forbidden
 from labcore.http_client import call
 from labcore.manager_client import ManagerClient
 from labcore.waiting import NotYet, wait_until
@@ -26,7 +26,7 @@ from server_manager.manager import Manager
 from server_manager.metrics import Metrics
 from tests.server_manager.parts import LAB, Parts, make_parts
 
-LAB_FILE = {"driver": "fake"}
+LAB_FILE: dict[str, object] = {"driver": "fake"}
 
 
 @dataclass
@@ -271,6 +271,7 @@ class TestTheScalersToken:
         api.settled()
         for change in (
             lambda: api.scaler().power("agent-1", "on"),
+            lambda: api.scaler().server_action("demo", "agent-3", "standby"),
             lambda: api.scaler().set_group("demo", "agent", desired_count=3),
             lambda: api.scaler().post_event(Event(0, "x", "demo", EventKind.PROBLEM, "x")),
         ):
@@ -375,3 +376,19 @@ def test_no_secret_reaches_a_log(api, caplog, tmp_path):
     api.raw("POST", POWER, json.dumps({"action": api.admin, "server": api.admin}).encode())
     for secret in api.parts.core.secrets.values():
         assert secret not in caplog.text
+
+
+def test_only_the_scaler_keeps_standby_nodes_and_pauses_nothing_else(api):
+    api.client.put_lab("demo", {**LAB_FILE, "scaling": {"standby": 1}})
+    api.settled()
+    scaler = api.scaler()
+    scaler.server_action("demo", "agent-3", "standby")
+    scaler.server_action("demo", "agent-3", "pause")
+    found = scaler.server("demo", "agent-3")
+    assert (found.wanted, found.state) == ("standby", "paused")
+    with pytest.raises(Conflict, match="is wanted on"):
+        scaler.server_action("demo", "agent-1", "pause")
+    with pytest.raises(Forbidden):
+        scaler.server_action("demo", "agent-3", "resume")
+    with pytest.raises(Forbidden, match="only the scaler"):
+        api.client.server_action("demo", "agent-4", "standby")

@@ -1,5 +1,6 @@
 """Single servers: a person's wishes, the scaler's work, faults."""
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable
@@ -7,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from labcore.clock import FakeClock, SystemClock
-from labcore.errors import Conflict, DriverFailed, Forbidden, NotFound, TimedOut
+from labcore.errors import Conflict, DriverFailed, Forbidden, NotFound, TimedOut, UsageProblem
 from labcore.wire.lab import Desired, PowerState
 from server_manager.drivers.base import ServerRef
-from server_manager.drivers.fake import FakeDriver
+from server_manager.drivers.fake import CAPABILITIES, FakeDriver
 from server_manager.executors import Threads
 from tests.server_manager.parts import Parts, make_parts
 
@@ -21,6 +22,14 @@ def on(parts: Parts, name: str, *, by_scaler: bool = False) -> None:
 
 def off(parts: Parts, name: str, *, by_scaler: bool = False) -> None:
     parts.manager.power.off(parts.manager.power.find(name), by_scaler=by_scaler)
+
+
+def standby(parts: Parts, name: str) -> None:
+    parts.manager.power.standby(parts.manager.power.find(name))
+
+
+def pause_standby(parts: Parts, name: str) -> None:
+    parts.manager.power.pause_standby(parts.manager.power.find(name))
 
 
 def act(parts: Parts, name: str, action: str) -> None:
@@ -180,9 +189,11 @@ class TestTheScaler:
 
     def test_never_more_than_maximum_and_standby(self, parts):
         parts.up(scaling={"min": 2, "max": 2, "standby": 1})
-        on(parts, "agent-3", by_scaler=True)
+        with pytest.raises(Conflict, match="maximum of 2"):
+            on(parts, "agent-3", by_scaler=True)
+        standby(parts, "agent-3")
         with pytest.raises(NotFound):
-            on(parts, "agent-4", by_scaler=True)
+            standby(parts, "agent-4")
 
     def test_what_is_lost_is_replaced_under_a_new_name(self, parts):
         parts.up(scaling={"min": 2, "max": 2})
@@ -237,6 +248,105 @@ class TestTheScaler:
 
 
 GROUPS_OF_TWO = [{"name": "control", "role": "control"}, {"name": "agent", "count": 2}]
+
+
+class TestStandby:
+    """Booted, paused, ready: wanted neither on nor off."""
+
+    @pytest.fixture
+    def parts(self, parts: Parts) -> Parts:
+        parts.up(scaling={"min": 2, "max": 3, "standby": 1})
+        return parts
+
+    def test_it_is_made_booted_and_paused_and_changes_no_count(self, parts):
+        standby(parts, "agent-3")
+        assert parts.states()["agent-3"] == "running"
+        pause_standby(parts, "agent-3")
+        standby(parts, "agent-3")
+        assert parts.states()["agent-3"] == "paused"
+        assert parts.wanted()["agent-3"] == "standby"
+        assert parts.count() == 2
+        assert parts.manager.lab("demo").state == "up"
+
+    def test_on_resumes_it_and_makes_room_for_the_next(self, parts):
+        standby(parts, "agent-3")
+        pause_standby(parts, "agent-3")
+        on(parts, "agent-3", by_scaler=True)
+        assert (parts.states()["agent-3"], parts.wanted()["agent-3"]) == ("running", "on")
+        assert parts.made("create", "start", "resume").count(("start", "agent-3")) == 1
+        standby(parts, "agent-4")
+        assert parts.states()["agent-4"] == "running"
+
+    def test_no_more_than_the_lab_file_says(self, parts):
+        standby(parts, "agent-3")
+        with pytest.raises(Conflict, match="keeps 1 standby nodes"):
+            standby(parts, "agent-4")
+        assert "agent-4" not in parts.states()
+
+    def test_only_a_standby_is_paused_for_the_scaler(self, parts):
+        with pytest.raises(Conflict, match="demo/agent-1 is wanted on"):
+            pause_standby(parts, "agent-1")
+        assert parts.states()["agent-1"] == "running"
+
+    def test_one_that_serves_may_become_standby_but_not_below_the_minimum(self, parts):
+        on(parts, "agent-3", by_scaler=True)
+        standby(parts, "agent-3")
+        assert (parts.states()["agent-3"], parts.wanted()["agent-3"]) == ("running", "standby")
+        off(parts, "agent-3", by_scaler=True)
+        with pytest.raises(Conflict, match="minimum"):
+            standby(parts, "agent-2")
+        assert parts.wanted()["agent-2"] == "on"
+
+    def test_the_scaler_turns_it_off_and_a_person_does_not(self, parts):
+        standby(parts, "agent-3")
+        with pytest.raises(Conflict, match="is a standby node"):
+            off(parts, "agent-3")
+        with pytest.raises(Conflict, match="is a standby node"):
+            parts.manager.power.delete(parts.manager.power.find("agent-3"))
+        off(parts, "agent-3", by_scaler=True)
+        assert (parts.states()["agent-3"], parts.wanted()["agent-3"]) == ("stopped", "off")
+
+    def test_a_dead_one_is_booted_again(self, parts):
+        standby(parts, "agent-3")
+        act(parts, "agent-3", "kill")
+        assert parts.manager.lab("demo").state == "up"
+        standby(parts, "agent-3")
+        assert parts.states()["agent-3"] == "running"
+
+    def test_down_and_up_leave_it_off_until_the_scaler_sees_to_it(self, parts):
+        standby(parts, "agent-3")
+        pause_standby(parts, "agent-3")
+        parts.manager.down("demo")
+        assert parts.states()["agent-3"] == "stopped"
+        for change in (standby, pause_standby):
+            with pytest.raises(Conflict, match="not to be up"):
+                change(parts, "agent-3")
+        parts.up(scaling={"min": 2, "max": 3, "standby": 1})
+        assert parts.states()["agent-3"] == "stopped"
+
+    def test_an_up_with_a_higher_minimum_takes_it_first(self, parts):
+        standby(parts, "agent-3")
+        pause_standby(parts, "agent-3")
+        parts.up(scaling={"min": 3, "max": 3, "standby": 1})
+        assert parts.wanted()["agent-3"] == "on"
+        assert parts.states()["agent-3"] == "running"
+
+    def test_destroy_leaves_nothing(self, parts):
+        standby(parts, "agent-3")
+        pause_standby(parts, "agent-3")
+        parts.manager.destroy("demo")
+        assert parts.driver.servers("demo") == ()
+
+
+def test_a_driver_that_cannot_pause_refuses_standby(tmp_path):
+    clock = FakeClock()
+    cannot = dataclasses.replace(CAPABILITIES, pause=False)
+    parts = make_parts(tmp_path, driver=FakeDriver(clock, capabilities=cannot), clock=clock)
+    with pytest.raises(UsageProblem, match="standby nodes, but driver 'fake' cannot pause"):
+        parts.up(scaling={"standby": 1})
+    assert parts.manager.labs() == ()
+    parts.up()
+    parts.core.database.close()
 
 
 class TestFaults:
