@@ -16,6 +16,7 @@ from control_node.scaler.announcer import Announcer
 from control_node.scaler.evaluation import Evaluator
 from control_node.scaler.healing import Healer
 from control_node.scaler.ledger import Ledger
+from control_node.scaler.pace import Pace
 from control_node.scaler.removal import DEFAULT_DRAIN_S
 from control_node.scaler.roster import (
     UP,
@@ -37,6 +38,9 @@ KEPT_DECISIONS = 200
 # While nginx reloads, old and new workers answer side by side, so that nothing is known of it. For
 # so long it is taken to serve as before; only a power-off needs to know better.
 MIXED_S = 5.0
+# nginx cuts what old workers still have so long after a removal has stopped waiting for them: until
+# then the agent can say how many requests that is.
+CUT_AFTER_S = 2.0
 
 
 class Controller:
@@ -52,6 +56,7 @@ class Controller:
         self._evaluator = Evaluator(policy)
         self._healer = Healer()
         self._announcer = Announcer()
+        self._pace = Pace()
         self._wanted: Routing | None = None
         self._sent: Routing | None = None
         self._loaded: Backends = {}
@@ -151,7 +156,8 @@ class Controller:
             for r in scene.rosters
         }
         drains = [r.group.scaling.drain_s for r in scene.rosters if r.group.scaling]
-        self._wanted = Routing(ours, backends, max(drains, default=DEFAULT_DRAIN_S))
+        drain_s = max(drains, default=DEFAULT_DRAIN_S) + CUT_AFTER_S
+        self._wanted = Routing(ours, backends, drain_s)
         return self._submit(scene, self._wanted)
 
     def _going(self, group: str) -> frozenset[str]:
@@ -167,8 +173,9 @@ class Controller:
             self._ledger.forgive(submit)
         elif self._is_routed(scene):
             return []
-        if not self._ledger.may(submit, scene.now):
-            return []
+        if not self._ledger.may(submit, scene.now) or not self._pace.may(scene.now):
+            return []  # what changes meanwhile goes with it
+        self._pace.take(scene.now)
         self._sent = routing
         return [self._ledger.begin(submit)]
 

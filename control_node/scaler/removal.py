@@ -19,7 +19,7 @@ from control_node.scaler.roster import DOWN, Roster
 from control_node.scaler.rotation import METRICS, address_of
 from control_node.scaler.scene import Scene
 from control_node.scaler.state import RemovalMemory
-from control_node.scaler.types import Power, Step, TellDrain
+from control_node.scaler.types import Power, Publish, Step, TellDrain
 from labcore.wire.lab import PowerState, Server, Wanted
 from labcore.wire.scaler import RemovalStep
 
@@ -106,8 +106,21 @@ def _onward(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server
     after = dataclasses.replace(removal, step=_NEXT[removal.step], since=scene.now)
     if after.step != "drained":
         return Outcome(after)
-    drained = scene.membership("drained", server.name, f"{server.name} is drained")
+    drained = _drained(scene, removal, roster, server)
     return Outcome(after, (drained, *_power_off(scene, after, server).steps))
+
+
+def _drained(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server) -> Publish:
+    """The event that says so, and what is cut off if the wait was ended by its cap."""
+    message, cap = f"{server.name} is drained", _cap_of(roster)
+    cut = _in_flight(scene, server)
+    if cut is None and scene.view.balancer.old_workers:
+        # The agent cannot count; old connections may be its own or those of others.
+        message += f": connections that are still open after {cap:g} s are cut"
+    if not cut or _is_idle(scene, removal, server):
+        return scene.membership("drained", server.name, message)
+    message += f": {cut} requests that are still open after {cap:g} s are cut"
+    return scene.membership("drained", server.name, message, {"cut": cut})
 
 
 def _is_needed(scene: Scene, roster: Roster, server: Server) -> bool:
@@ -133,9 +146,12 @@ def _is_true(scene: Scene, removal: RemovalMemory, roster: Roster, server: Serve
         return _says_draining(scene, server) or not _is_up(server) or waited >= TELL_LIMIT_S
     if removal.step == "unrouted":
         return scene.is_unreachable_by_nginx(server.name)
-    cap = roster.group.scaling.drain_s if roster.group.scaling else DEFAULT_DRAIN_S
     idle = not scene.view.balancer.old_workers and _is_idle(scene, removal, server)
-    return waited >= cap or idle
+    return idle or waited >= _cap_of(roster)
+
+
+def _cap_of(roster: Roster) -> float:
+    return roster.group.scaling.drain_s if roster.group.scaling else DEFAULT_DRAIN_S
 
 
 def _is_up(server: Server) -> bool:
@@ -161,6 +177,12 @@ def _is_idle(scene: Scene, removal: RemovalMemory, server: Server) -> bool:
         return True
     asked = probe.metrics_asked_at
     return asked is not None and asked >= removal.since and probe.metrics.in_flight == 0
+
+
+def _in_flight(scene: Scene, server: Server) -> int | None:
+    """The requests it was last known to work on; None if it cannot say."""
+    probe = scene.probe(server.name)
+    return probe.metrics.in_flight if probe is not None and probe.metrics is not None else None
 
 
 def _tell(scene: Scene, server: Server, *, draining: bool) -> tuple[Step, ...]:

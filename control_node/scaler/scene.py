@@ -75,9 +75,11 @@ class Scene:
         """An event of this lab, now."""
         return Publish(Event(0, self.at, self.lab.lab, kind, message, node, data))
 
-    def membership(self, change: str, node: str, message: str) -> Publish:
+    def membership(
+        self, change: str, node: str, message: str, more: Mapping[str, object] | None = None
+    ) -> Publish:
         """A `membership` event with the backends that the loaded configuration has."""
-        data = {"change": change, "backends": sorted(self.loaded_nodes)}
+        data = {"change": change, "backends": sorted(self.loaded_nodes), **(more or {})}
         return self.publish(EventKind.MEMBERSHIP, message, node, data)
 
     def problem(self, code: str, node: str | None, message: str, hint: str = "") -> Publish:

@@ -494,3 +494,67 @@ def test_the_whole_state_survives_the_file(tmp_path):
     state = world.store.load(world.clock.monotonic())
     saved = dataclasses.replace(world.controller.state, saved=state.saved)
     assert state == saved
+
+
+def test_many_that_come_up_at_once_cost_one_reload(world):
+    settle(world, 2)
+    before = len(world.operations(Submit))
+    world.desired = 5
+    settle(world, 5)
+    assert len(world.operations(Submit)) == before + 1
+
+
+def test_one_after_the_other_is_served_without_a_wait(world):
+    settle(world, 2)
+    for count in (3, 4):
+        world.desired = count
+        assert settle(world, count) < 2.0
+
+
+def test_flapping_health_reloads_once_a_second_at_most(world):
+    world.desired = 3
+    settle(world, 3)
+    world.run(5)
+    before, began = len(world.operations(Submit)), world.clock.monotonic()
+    for _ in range(200):
+        world.agents["agent-2"].health = "refused"
+        world.run(0.1)
+        world.agents["agent-2"].health = "ok"
+        world.run(0.1)
+    reloads = len(world.operations(Submit)) - before
+    assert 20 < reloads <= world.clock.monotonic() - began + 3
+    settle(world, 3)
+
+
+def test_what_the_cap_cuts_is_told_with_its_number(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].in_flight = 4
+    world.desired = 2
+    settle(world, 2)
+    drained = next(e for e in world.events if e.data.get("change") == "drained")
+    message = "agent-3 is drained: 4 requests that are still open after 30 s are cut"
+    assert (drained.message, drained.data["cut"]) == (message, 4)
+
+
+def test_nothing_is_said_to_be_cut_where_all_came_to_its_end(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].in_flight = 4
+    world.desired = 2
+    world.run(20)
+    world.agents["agent-3"].in_flight = 0
+    settle(world, 2)
+    drained = next(e for e in world.events if e.data.get("change") == "drained")
+    assert (drained.message, "cut" in drained.data) == ("agent-3 is drained", False)
+
+
+def test_of_an_agent_that_cannot_count_the_cut_is_told_without_a_number(world):
+    world.desired = 3
+    settle(world, 3)
+    world.agents["agent-3"].in_flight = None
+    world.balancer.faults.stuck_workers = 1
+    world.desired = 2
+    settle(world, 2)
+    drained = next(e for e in world.events if e.data.get("change") == "drained")
+    assert drained.message.endswith("connections that are still open after 30 s are cut")
