@@ -3,6 +3,7 @@
 A service is a template; a driver, which knows its own paths and programs, turns it into a `Unit`.
 Placeholders in `argv`, `prepare` and `env` values: `{config}` the node config file, `{dir}` the
 service's own folder, `{nginx}` the nginx program, `{address}` `{host}` `{port}` what to listen on.
+An `env` value `secret:NAME` becomes the content of the node's secret NAME when the service starts.
 An argv that begins with `{module}` runs a Python module of ours: what follows is the module's name.
 """
 
@@ -13,9 +14,13 @@ import shlex
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from labcore.errors import UsageProblem
+from labcore.files import read_secret
 from labcore.wire.node import NodeConfig
+
+SECRET_PREFIX = "secret:"  # noqa: S105 - how an env value says that it names one
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,11 @@ class Unit:
     after: tuple[str, ...]
     stop_signal: int
     stop_grace_s: float
+    secret_env: Mapping[str, str] = field(default_factory=dict)  # variable -> file with its value
+
+    def environment(self) -> dict[str, str]:
+        """`env`, with the content of the secret files that are to stand in it. Raises OSError."""
+        return {**self.env, **{k: read_secret(Path(p)) for k, p in self.secret_env.items()}}
 
 
 @dataclass(frozen=True)
@@ -139,21 +149,23 @@ def make_unit(service: Service, node: NodeConfig, runtime: Runtime) -> Unit:
         "host": host,
         "port": port,
     }
-    environment = {
-        "LABCTL_LAB": node.lab,
-        "LABCTL_NODE": node.node,
-        "LABCTL_REGION": node.region,
-        **{key: _fill(text, values) for key, text in service.env.items()},
-    }
+    plain, secret = {}, {}
+    for key, text in service.env.items():
+        if text.startswith(SECRET_PREFIX):
+            secret[key] = node.secrets[text.removeprefix(SECRET_PREFIX)]
+        else:
+            plain[key] = _fill(text, values)
+    about = {"LABCTL_LAB": node.lab, "LABCTL_NODE": node.node, "LABCTL_REGION": node.region}
     return Unit(
         name=service.name,
         argv=_fill_argv(service.argv, values, runtime),
         prepare=_fill_argv(service.prepare, values, runtime) if service.prepare else None,
-        env=environment,
+        env={**about, **plain},
         directory=directory,
         after=service.after,
         stop_signal=int(service.stop_signal),
         stop_grace_s=service.stop_grace_s,
+        secret_env=secret,
     )
 
 

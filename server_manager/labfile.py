@@ -16,12 +16,12 @@ from typing import Any
 import pydantic
 
 from labcore.errors import NotFound, UsageProblem
-from labcore.services import CATALOGUE, Service, with_command
+from labcore.services import CATALOGUE, SECRET_PREFIX, Service, with_command
 from labcore.wire.lab import Balancer, Route
 from labcore.wire.lab import Group as WireGroup
 from labcore.wire.lab import Scaling as WireScaling
 from server_manager.labfile_checks import check
-from server_manager.labfile_models import SECRET_PREFIX, App, Group, LabFile, Scaling
+from server_manager.labfile_models import App, Group, LabFile, Scaling
 from server_manager.labfile_problems import Loc, Problem, from_pydantic
 from server_manager.labfile_yaml import apply_sets, parse_yaml
 

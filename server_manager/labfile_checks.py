@@ -7,10 +7,9 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from labcore.names import is_name
-from labcore.services import CATALOGUE
+from labcore.services import CATALOGUE, SECRET_PREFIX
 from server_manager.labfile_models import (
     MOST_AGENTS,
-    SECRET_PREFIX,
     Group,
     LabFile,
     Scaling,

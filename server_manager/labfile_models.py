@@ -18,7 +18,6 @@ MOST_AGENTS = 99  # the port formula of the contract holds up to agent-99
 # Those of control_node.policies, which this package may not import; a test compares them.
 Policy = Literal["threshold", "memory", "target", "predictive", "schedule", "manual"]
 DEFAULT_REGION = "main"
-SECRET_PREFIX = "secret:"  # noqa: S105 - how a value says that it names one
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]

@@ -1,5 +1,7 @@
 """A service and a node make a unit; names that reach a command line are names."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,17 @@ def test_a_users_command_keeps_port_health_and_its_own_braces():
     assert unit.env["PORT"] == "5001"
     assert unit.env["MODE"] == "x{y}"
     assert own.health_path == APP.health_path
+
+
+def test_a_secret_is_read_when_the_service_starts_and_stands_in_no_unit(tmp_path):
+    path = tmp_path / "db-password"
+    path.write_text("hunter2\n")
+    node = dataclasses.replace(NODE, secrets={"db-password": str(path)})
+    own = with_command(APP, "serve", {"PASSWORD": "secret:db-password"})
+    unit = make_unit(own, node, RUNTIME)
+    assert "PASSWORD" not in unit.env
+    assert "hunter2" not in repr(unit)
+    assert unit.environment()["PASSWORD"] == "hunter2"
 
 
 def test_an_unknown_service_lists_the_known_ones():

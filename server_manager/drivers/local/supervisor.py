@@ -115,7 +115,7 @@ class Child:
             folder.mkdir(mode=0o700, exist_ok=True)
             with self._log.open("ab") as output:
                 self.pid = commands.spawn(
-                    (*self._launcher, *argv), output=output, env=self.unit.env, cwd=folder
+                    (*self._launcher, *argv), output=output, env=self.unit.environment(), cwd=folder
                 )
         except (OSError, LabError) as error:
             self._wait_again(str(error))
