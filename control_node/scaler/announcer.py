@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from control_node.scaler.ledger import Key, key_of
+from control_node.scaler.roster import Roster
 from control_node.scaler.rotation import Rotation
 from control_node.scaler.scene import Scene
 from control_node.scaler.types import Done, Power, Publish, SetCount, Step, Submit
 from labcore.wire.event import EventKind
-from labcore.wire.lab import Wanted
+from labcore.wire.lab import PowerState, Wanted
 
 # After this a node that does not serve yet is not waited for eagerly any more.
 NEW_FOR_S = 120.0
+_DOING = {
+    "on": "turning on",
+    "off": "turning off",
+    "standby": "booting the standby node",
+    "pause": "pausing the standby node",
+}
 
 
 class Announcer:
@@ -23,6 +30,7 @@ class Announcer:
     def __init__(self) -> None:
         self._begun: dict[str, float] = {}
         self._announced: set[str] = set()
+        self._ready: set[str] = set()
         self._fell_out: set[str] = set()
         self._problems: dict[Key, str] = {}
 
@@ -35,11 +43,13 @@ class Announcer:
         return now - self._begun.get(node, now) < NEW_FOR_S
 
     def announce(self, scene: Scene, rotations: Mapping[str, Rotation]) -> list[Step]:
-        """`joined` or `healed` with the gate `serving`, once nginx has the node; `left`."""
+        """`joined` or `healed` with the gate `serving`, once nginx has the node; `left`; `standby`
+        once a standby node is paused."""
         loaded = scene.loaded_nodes
         steps: list[Step] = []
         for roster in scene.rosters:
             rotation = rotations.get(roster.group.name, Rotation())
+            steps += self._stand_by(scene, roster)
             for server in roster.servers:
                 name = server.name
                 if server.wanted is Wanted.ON:
@@ -50,6 +60,12 @@ class Announcer:
                 elif not is_in and name in self._announced:
                     steps += self._left(scene, name, is_removed=name == roster.leaving)
         return steps
+
+    def _stand_by(self, scene: Scene, roster: Roster) -> list[Step]:
+        ready = {s.name for s in roster.standbys if s.state is PowerState.PAUSED}
+        new = ready - self._ready
+        self._ready = (self._ready - {s.name for s in roster.servers}) | ready
+        return [scene.membership("standby", n, f"{n} stands by, paused") for n in sorted(new)]
 
     def _joined(self, scene: Scene, node: str) -> list[Publish]:
         self._announced.add(node)
@@ -92,7 +108,7 @@ class Announcer:
 def _failure(scene: Scene, done: Done) -> Publish | None:
     operation = done.operation
     if isinstance(operation, Power):
-        message = f"turning {operation.to} {operation.node} failed: {done.problem}"
+        message = f"{_DOING[operation.to]} {operation.node} failed: {done.problem}"
         return scene.problem("power-failed", operation.node, message, "it is tried again")
     if isinstance(operation, Submit):
         message = f"the load balancer did not take a new configuration: {done.problem}"

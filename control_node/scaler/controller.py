@@ -11,7 +11,7 @@ import dataclasses
 from collections import deque
 
 from control_node.balancer.model import Backends, Routing
-from control_node.scaler import removal, rotation
+from control_node.scaler import removal, rotation, standby
 from control_node.scaler.announcer import Announcer
 from control_node.scaler.evaluation import Evaluator
 from control_node.scaler.healing import Healer
@@ -203,7 +203,7 @@ class Controller:
         return steps
 
     def _heal(self, scene: Scene) -> list[Step]:
-        steps = self._healer.steps(scene)
+        steps = [*self._healer.steps(scene), *standby.steps(scene)]
         for step in steps:
             if isinstance(step, Power) and step.to == "on":
                 self._announcer.begins(step.node, scene.now)

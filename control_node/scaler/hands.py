@@ -43,6 +43,10 @@ class Manager(Protocol):
         """Turn a server on or off; may take seconds."""
         ...
 
+    def server_action(self, lab: str, name: str, action: str) -> None:
+        """Make a `standby` node of a server, or `pause` one that is; may take seconds."""
+        ...
+
     def post_event(self, event: Event) -> None:
         """Add to the history."""
         ...
@@ -52,7 +56,7 @@ class Wishes:
     """The one way to the desired counts and modes. A person's wish beats a policy's older one."""
 
     def __init__(self, lab: str, manager: Manager, clock: Clock) -> None:
-        self._lab = lab
+        self.lab = lab
         self._manager = manager
         self._clock = clock
         self._lock = threading.Lock()
@@ -61,7 +65,7 @@ class Wishes:
     def by_person(self, group: str, count: int | None, mode: Mode) -> None:
         """Write what a person wants. Raises LabError."""
         with self._lock:
-            self._manager.set_group(self._lab, group, desired_count=count, mode=mode)
+            self._manager.set_group(self.lab, group, desired_count=count, mode=mode)
             self._written[group] = self._clock.monotonic()
 
     def by_policy(self, wish: SetCount) -> None:
@@ -69,7 +73,7 @@ class Wishes:
         with self._lock:
             if self._written.get(wish.group, -math.inf) >= wish.decided:
                 raise Conflict("a person changed it meanwhile")
-            self._manager.set_group(self._lab, wish.group, desired_count=wish.count)
+            self._manager.set_group(self.lab, wish.group, desired_count=wish.count)
 
 
 class Hands:
@@ -134,7 +138,7 @@ class Hands:
 
     def _carry_out(self, operation: Operation) -> None:
         if isinstance(operation, Power):
-            self.manager.power(operation.node, operation.to)
+            self._change_power(operation)
         elif isinstance(operation, SetCount):
             self._wishes.by_policy(operation)
         elif isinstance(operation, TellDrain):
@@ -143,6 +147,12 @@ class Hands:
             call_json("POST", url, body, token=self._agent_token, timeout_s=TELL_LIMIT_S)
         else:
             self.balancer.submit(operation.routing)
+
+    def _change_power(self, operation: Power) -> None:
+        if operation.to in ("on", "off"):
+            self.manager.power(operation.node, operation.to)
+        else:
+            self.manager.server_action(self._wishes.lab, operation.node, operation.to)
 
 
 class Poster:

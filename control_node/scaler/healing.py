@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from control_node.scaler.roster import DOWN, TAKES_ROOM, Roster
+from control_node.scaler import standby
+from control_node.scaler.roster import DOWN, Roster, free_names
 from control_node.scaler.scene import Scene
 from control_node.scaler.types import Power, Publish, Step
-from labcore.names import node_name
 from labcore.wire.lab import LabState, PowerState, Server, Wanted
 
 # How long a running server may be unhealthy before it is given up. Longer than a cold boot on a
 # slow host; doubles each time the same node is given up again.
 BOOT_LIMIT_S = 120.0
 LONGEST_BOOT_LIMIT_S = 960.0
-HIGHEST_INDEX = 99  # the port formula ends there
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Healer:
         if probe is not None and probe.health == "ok":
             self._ailing.pop(server.name, None)
             return None
-        if server.state is PowerState.RUNNING and server.wanted is Wanted.ON:
+        if server.state is PowerState.RUNNING and server.wanted is not Wanted.OFF:
             ailing = self._ailing.setdefault(server.name, _Ailing(scene.now))
             return ailing if server.operation is None else None
         ailing = self._ailing.get(server.name)  # type: ignore[assignment]
@@ -96,7 +95,8 @@ def _given_up(scene: Scene, server: Server, waited_s: float) -> Publish:
 def _off(scene: Scene, roster: Roster, server: Server) -> Iterator[Step]:
     wanted = [s for s in roster.servers if s.wanted is Wanted.ON and s.state is not PowerState.LOST]
     off = Power(server.name, roster.group.name, "off")
-    may = len(wanted) > roster.minimum and scene.ledger.may(off, scene.now)
+    spare = server.wanted is Wanted.STANDBY or len(wanted) > roster.minimum
+    may = spare and scene.ledger.may(off, scene.now)
     if may and scene.is_unreachable_by_nginx(server.name):
         yield scene.ledger.begin(off)
 
@@ -112,26 +112,13 @@ def _dead(scene: Scene, roster: Roster) -> Iterator[Step]:
 
 
 def _missing(scene: Scene, roster: Roster) -> Iterator[Step]:
-    """New servers, lowest free numbers first, never more than there is room for."""
+    """New servers, never more than there is room for: standby nodes, then the lowest free
+    numbers."""
     missing = min(roster.desired - roster.count, roster.maximum - roster.occupied)
     if missing > 0:
-        for name in _free_names(roster)[:missing]:
+        names = [*standby.next_ones(scene, roster), *free_names(roster)]
+        for name in names[:missing]:
             yield from _on(scene, roster, name)
-
-
-def _free_names(roster: Roster) -> list[str]:
-    by_name = {s.name: s for s in roster.servers}
-    names = (node_name(roster.group.name, index) for index in range(1, HIGHEST_INDEX + 1))
-    return [
-        name
-        for name in names
-        if name not in roster.coming and (name not in by_name or _is_free(by_name[name]))
-    ]
-
-
-def _is_free(server: Server) -> bool:
-    taken = server.state in TAKES_ROOM or server.state is PowerState.LOST
-    return server.wanted is Wanted.OFF and not taken
 
 
 def _on(scene: Scene, roster: Roster, name: str) -> Iterator[Step]:
@@ -145,7 +132,7 @@ def _lost(scene: Scene, roster: Roster) -> Iterator[Step]:
     come back; a new one takes their place."""
     for server in roster.servers:
         name = server.name
-        lost = server.state is PowerState.LOST and server.wanted is Wanted.ON
+        lost = server.state is PowerState.LOST and server.wanted is not Wanted.OFF
         off = Power(name, roster.group.name, "off")
         if lost and scene.ledger.may(off, scene.now) and scene.is_unreachable_by_nginx(name):
             message = f"{name} is lost: its machine is offline; replacing it"

@@ -3,7 +3,8 @@
     told ──▶ unrouted ──▶ confirmed ──▶ drained ──▶ off
      │ the agent     │ the wanted    │ old workers    │ power off, only if the
      │ says it       │ routing is    │ are gone and   │ loaded configuration
-     │ drains        │ loaded        │ the agent idle │ does not name the node
+     │ drains        │ loaded        │ the agent idle │ does not name the node; or
+                                                      standby, if one is missing
 
 `step` is the one being made true. A step ends by what is *seen*, never by what was done, so a
 crash between any two lines costs a repetition at most. Until the power-off is sent, a removal is
@@ -99,7 +100,7 @@ def advance(scene: Scene, removal: RemovalMemory) -> Outcome:
 
 def _onward(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server) -> Outcome:
     if removal.step == "drained":
-        return _power_off(scene, removal, server)
+        return _power_off(scene, removal, roster, server)
     if not _is_true(scene, removal, roster, server):
         tell = removal.step == "told"
         return Outcome(removal, _tell(scene, server, draining=True) if tell else ())
@@ -107,7 +108,7 @@ def _onward(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server
     if after.step != "drained":
         return Outcome(after)
     drained = _drained(scene, removal, roster, server)
-    return Outcome(after, (drained, *_power_off(scene, after, server).steps))
+    return Outcome(after, (drained, *_power_off(scene, after, roster, server).steps))
 
 
 def _drained(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server) -> Publish:
@@ -193,20 +194,40 @@ def _tell(scene: Scene, server: Server, *, draining: bool) -> tuple[Step, ...]:
     return (scene.ledger.begin(tell),) if scene.ledger.may(tell, scene.now) else ()
 
 
-def _power_off(scene: Scene, removal: RemovalMemory, server: Server) -> Outcome:
+def _power_off(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server) -> Outcome:
     ledger = scene.ledger
-    if ledger.power(server.name) is None and server.wanted is Wanted.OFF and server.state in DOWN:
-        return _finished(scene, removal)
+    if ledger.power(server.name) is None and _is_over(server):
+        return _finished(scene, removal, stays=server.wanted is Wanted.STANDBY)
     waits = server.state in (PowerState.UNKNOWN, PowerState.STOPPING)
     allowed = scene.may_change and scene.is_unreachable_by_nginx(server.name) and not waits
-    off = Power(server.name, removal.group, "off")
-    if not allowed or not ledger.may(off, scene.now):
+    power = Power(server.name, removal.group, "off")
+    standby = Power(server.name, removal.group, "standby")
+    if _is_of_use(scene, roster, server) and ledger.may(standby, scene.now):
+        power = standby
+    if not allowed or not ledger.may(power, scene.now):
         return Outcome(removal)
-    return Outcome(removal, (ledger.begin(off),))
+    return Outcome(removal, (ledger.begin(power),))
 
 
-def _finished(scene: Scene, removal: RemovalMemory) -> Outcome:
-    message = f"{removal.node} is removed: {removal.reason}"
+def _is_over(server: Server) -> bool:
+    return server.wanted is Wanted.STANDBY or (server.wanted is Wanted.OFF and server.state in DOWN)
+
+
+def _is_of_use(scene: Scene, roster: Roster, server: Server) -> bool:
+    """Whether it can be the standby node that is missing: healthy, idle, not turned off by a
+    person. Where a removed node is to be destroyed, none stays."""
+    scaling = roster.group.scaling
+    if scaling is None or scaling.removal == "destroy" or server.wanted is not Wanted.ON:
+        return False
+    probe = scene.probe(server.name)
+    busy = probe is not None and probe.metrics is not None and bool(probe.metrics.in_flight)
+    missing = len(roster.standbys) < roster.wanted_standby
+    return missing and server.state is PowerState.RUNNING and _answers(scene, server) and not busy
+
+
+def _finished(scene: Scene, removal: RemovalMemory, *, stays: bool = False) -> Outcome:
+    then = "; it becomes a standby node" if stays else ""
+    message = f"{removal.node} is removed: {removal.reason}{then}"
     return Outcome(None, (scene.membership("removed", removal.node, message),))
 
 
@@ -214,7 +235,7 @@ def undrain(scene: Scene, removal: RemovalMemory | None) -> tuple[Step, ...]:
     """Tell agents that drain although nobody removes them (a crash, a cancel) that they do not."""
     steps: list[Step] = []
     for roster in scene.rosters:
-        for server in roster.active:
+        for server in (*roster.active, *roster.standbys):
             if (removal is None or removal.node != server.name) and _says_draining(scene, server):
                 steps += _tell(scene, server, draining=False)
     return tuple(steps)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from control_node.balancer.model import Backends
 from control_node.scaler.ledger import Ledger
 from control_node.scaler.types import Probe
+from labcore.names import node_name
 from labcore.wire.lab import Group, Lab, PowerState, Server, Wanted
 
 # Positively not running: out of rotation at once, and healed if it is wanted on.
@@ -17,6 +18,7 @@ DOWN = frozenset({PowerState.STOPPED, PowerState.ABSENT, PowerState.SAVED, Power
 UP = frozenset({PowerState.RUNNING, PowerState.STARTING, PowerState.UNKNOWN})
 # Takes room even if it is not wanted.
 TAKES_ROOM = UP | {PowerState.STOPPING, PowerState.PAUSED}
+HIGHEST_INDEX = 99  # the port formula ends there
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Roster:
     leaving: str | None  # the node that is being removed
     serving: frozenset[str]  # in the loaded configuration and answering
     occupied: int  # all that counts to the maximum
+    standbys: tuple[Server, ...] = ()  # wanted as standby, ready or not; never capacity
 
     @property
     def count(self) -> int:
@@ -46,10 +49,18 @@ class Roster:
         return self.serving - {self.leaving}
 
     @property
+    def wanted_standby(self) -> int:
+        """How many standby nodes the lab file wants."""
+        return self.group.scaling.standby if self.group.scaling else 0
+
+    @property
     def unknown(self) -> int:
         """Nodes of which the driver knows nothing and that do not serve."""
         return sum(
-            s.state is PowerState.UNKNOWN and s.name not in self.serving for s in self.servers
+            s.state is PowerState.UNKNOWN
+            and s.name not in self.serving
+            and s.wanted is not Wanted.STANDBY
+            for s in self.servers
         )
 
     def server(self, name: str) -> Server | None:
@@ -122,12 +133,17 @@ def make_roster(lab: Lab, group: Group, ledger: Ledger, out: Out, seen: Rotating
         leaving=leaving if any(s.name == leaving for s in servers) else None,
         serving=_serving(group.name, seen),
         occupied=len(counted),
+        standbys=tuple(s for s in servers if _stands_by(s)),
     )
 
 
 def _is_active(server: Server) -> bool:
     out = (PowerState.LOST, PowerState.PAUSED)
     return server.wanted is Wanted.ON and server.state not in out
+
+
+def _stands_by(server: Server) -> bool:
+    return server.wanted is Wanted.STANDBY and server.state is not PowerState.LOST
 
 
 def _occupies(server: Server) -> bool:
@@ -142,6 +158,22 @@ def _coming(
     wanted = {s.name for s in servers if s.wanted is Wanted.ON}
     ons = (p.node for p in ledger.powers(group) if p.to == "on")
     return frozenset(node for node in ons if node not in wanted and node not in gone)
+
+
+def free_names(roster: Roster) -> list[str]:
+    """The names that a new server may have, lowest number first."""
+    by_name = {s.name: s for s in roster.servers}
+    names = (node_name(roster.group.name, index) for index in range(1, HIGHEST_INDEX + 1))
+    return [
+        name
+        for name in names
+        if name not in roster.coming and (name not in by_name or _is_free(by_name[name]))
+    ]
+
+
+def _is_free(server: Server) -> bool:
+    taken = server.state in TAKES_ROOM or server.state is PowerState.LOST
+    return server.wanted is Wanted.OFF and not taken
 
 
 def _serving(group: str, seen: Rotating) -> frozenset[str]:

@@ -115,8 +115,8 @@ def _phase(
 ) -> Phase:
     if server.name == roster.leaving:
         return "draining"
-    if server.state is PowerState.PAUSED:
-        return "standby" if server.wanted is Wanted.STANDBY else "paused"
+    if server.state is PowerState.PAUSED or server.wanted is Wanted.STANDBY:
+        return _waiting_phase(roster, server)
     if server.state in DOWN or server.state is PowerState.LOST:
         return "booting" if server.name in roster.coming else "off"
     rotation = rotations.get(roster.group.name, Rotation())
@@ -126,3 +126,13 @@ def _phase(
     if server.name in rotation.ejected or in_rotation or seen:
         return "unhealthy"
     return "booting" if server.wanted is Wanted.ON else "off"
+
+
+def _waiting_phase(roster: Roster, server: Server) -> Phase:
+    """Of paused nodes, and of standby nodes on their way there; one that was told to join boots,
+    as far as anybody can see."""
+    if server.wanted is not Wanted.STANDBY:
+        return "paused"
+    if server.state is PowerState.PAUSED and server.name not in roster.coming:
+        return "standby"
+    return "off" if server.state in DOWN or server.state is PowerState.LOST else "booting"

@@ -51,11 +51,14 @@ class SetCount:
 
 @dataclass(frozen=True)
 class Power:
-    """Turn a server on or off."""
+    """Turn a server on or off, make a standby node of it (booted, not paused yet), or pause that.
+
+    What is standby is resumed by turning it on.
+    """
 
     node: str
     group: str
-    to: Literal["on", "off"]
+    to: Literal["on", "off", "standby", "pause"]
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class Manager:
     def power(self, server, action):
         raise NotImplementedError
 
+    def server_action(self, lab, name, action):
+        raise NotImplementedError
+
     def post_event(self, event):
         raise NotImplementedError
 

@@ -220,7 +220,9 @@ class World:
 
     def _boot(self, agent: Agent) -> None:
         agent.wanted, agent.operation = Wanted.ON, None
-        if agent.state not in (PowerState.RUNNING, PowerState.PAUSED):
+        if agent.state is PowerState.PAUSED:
+            agent.state = PowerState.RUNNING
+        elif agent.state is not PowerState.RUNNING:
             agent.state, agent.draining, agent.health = PowerState.RUNNING, False, "ok"
             agent.booted = self.clock.monotonic() + self.boot_s
 
@@ -268,12 +270,31 @@ class World:
         if isinstance(operation, SetCount):
             assert self.scaling.min <= operation.count <= self.scaling.max
             self.desired = operation.count
-        elif operation.to == "on":
-            self._boot(self.agent(operation.node))
         else:
-            agent = self.agents[operation.node]
+            self._change_power(operation)
+
+    def _change_power(self, operation: Power) -> None:
+        agent = self.agent(operation.node)
+        if operation.to == "on":
+            self._boot(agent)
+        elif operation.to == "standby":
+            self._check_standby(agent)
+            self._check_minimum(agent)
+            if agent.state is not PowerState.PAUSED:
+                self._boot(agent)
+            agent.wanted = Wanted.STANDBY
+        elif operation.to == "pause":
+            if agent.wanted is not Wanted.STANDBY or agent.state is not PowerState.RUNNING:
+                raise Conflict(f"{agent.name} is wanted {agent.wanted} and is {agent.state}")
+            agent.state = PowerState.PAUSED
+        else:
             self._check_minimum(agent)
             agent.wanted, agent.state = Wanted.OFF, PowerState.STOPPED
+
+    def _check_standby(self, agent: Agent) -> None:
+        others = [a for a in self.standbys if a is not agent and a.state is not PowerState.LOST]
+        if len(others) >= self.scaling.standby:
+            raise Conflict("group 'agent' has its standby nodes")
 
     def _check_minimum(self, agent: Agent) -> None:
         """The server-manager holds the minimum, whoever asks."""
@@ -329,7 +350,11 @@ class World:
             for a in self.agents.values()
             if a.state in (PowerState.RUNNING, PowerState.PAUSED, PowerState.UNKNOWN)
         ]
-        assert len(taking) <= self.scaling.max, self.describe()
+        assert len(taking) <= self.scaling.max + self.scaling.standby, self.describe()
+        serving = [a for a in taking if a.wanted is not Wanted.STANDBY]
+        assert len(serving) <= self.scaling.max, self.describe()
+        reached = self.balancer.reached()
+        assert not [a for a in self.standbys if a.name in reached], self.describe()
         assert not self.named_when_off, f"off while nginx names it: {self.named_when_off}"
 
     @property
@@ -348,6 +373,16 @@ class World:
     def running(self) -> list[str]:
         """The nodes that run."""
         return sorted(a.name for a in self.agents.values() if a.state is PowerState.RUNNING)
+
+    @property
+    def standbys(self) -> list[Agent]:
+        """The nodes that are wanted as standby."""
+        return [a for a in self.agents.values() if a.wanted is Wanted.STANDBY]
+
+    @property
+    def ready(self) -> list[str]:
+        """Those of them that are paused."""
+        return sorted(a.name for a in self.standbys if a.state is PowerState.PAUSED)
 
     def operations(self, kind: type[T]) -> list[T]:
         """What the controller asked for, of one kind."""

@@ -297,6 +297,17 @@ class Client:
 
         return self._call(work, timeout_s=90.0)
 
+    def server_action(self, lab: str, name: str, action: str) -> None:
+        """See hands.Manager."""
+
+        def work() -> None:
+            self._check_up(lab)
+            power = self._host.manager.power
+            act = power.standby if action == "standby" else power.pause_standby
+            act(power.find(name, lab))
+
+        self._call(work, timeout_s=90.0)
+
     def post_event(self, event: Event) -> None:
         """See hands.Manager."""
         self.note(f"told: {event.message}")
