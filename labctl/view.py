@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labcore.errors import LabError
-from labcore.wire.lab import Lab, LabState, PowerState, Server
+from labcore.wire.lab import Lab, LabState, PowerState, Server, Wanted
 from labcore.wire.scaler import Decision, GroupStatus, NodeStatus, ScalerStatus
 
 _OFF_STATES = (LabState.DOWN, LabState.CONVERGING, LabState.FAILED)
@@ -69,10 +69,18 @@ def _groups(lab: Lab, scaler: ScalerStatus | None) -> list[dict[str, Any]]:
                 "min": group.scaling.min,
                 "max": group.scaling.max,
                 "count": group.desired_count,
+                "standby": group.scaling.standby,
+                "standby_ready": _ready(lab, group.name),
                 **_from_scaler(status),
             }
         )
     return groups
+
+
+def _ready(lab: Lab, group: str) -> int:
+    """How many standby nodes are booted and paused."""
+    waiting = (s for s in lab.members(group) if s.wanted is Wanted.STANDBY)
+    return sum(s.state is PowerState.PAUSED for s in waiting)
 
 
 def _from_scaler(status: GroupStatus | None) -> dict[str, Any]:

@@ -15,8 +15,8 @@ class EventKind(StrEnum):
     SERVER = "server"  # operation, outcome (begun|done|failed)
     PORT = "port"  # service, wanted, port, holder: a documented port was taken, so another is used
     DECISION = "decision"  # a whole labcore.wire.scaler.Decision
-    # change (joined|left|drain|drained|removed|lost|healed), backends; with drained: cut, how many
-    # requests were not finished in time, if the agent says so
+    # change (joined|left|drain|drained|removed|lost|healed|standby), backends; with drained: cut,
+    # how many requests were not finished in time, if the agent says so
     MEMBERSHIP = "membership"
     PROBLEM = "problem"  # code, message, hint
 

@@ -81,6 +81,8 @@ def _group(group: Mapping[str, Any]) -> RenderableType:
     serving = marks.figure(group["serving"])
     text = f"{group['group']}: {group['mode']}, {serving} of {group['count']} serve"
     text += f" (min {group['min']}, max {group['max']})"
+    if group["standby"] or group["standby_ready"]:
+        text += f", standby {group['standby_ready']} of {group['standby']}"
     if group["cooldown_remaining_s"]:
         text += f", cooldown {group['cooldown_remaining_s']:.0f} s"
     below = []

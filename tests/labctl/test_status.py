@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from labcore.wire.lab import Desired, LabState, PowerState
+from labcore.wire.lab import Desired, LabState, PowerState, Scaling, Wanted
 from labcore.wire.scaler import BalancerStatus, Health, Removal
 from tests.labctl.conftest import Labctl
 from tests.labctl.double import AT, STATUS, Double, lab, node, server
@@ -172,3 +172,24 @@ def test_watching_ends_when_the_lab_is_gone(labctl: Labctl, double: Double, monk
     done = labctl("status", "--watch")
     assert done.code == 0
     assert done.out == ("demo up agent=2/2(auto) agent-1:serving:12% agent-2:serving:81%\n")
+
+
+def test_standby_nodes_are_counted_apart(labctl: Labctl, double: Double):
+    plain = double.labs[0]
+    agents = plain.groups[1]
+    waiting = server("agent-3", wanted=Wanted.STANDBY, state=PowerState.PAUSED)
+    booting = server("agent-4", wanted=Wanted.STANDBY)
+    double.labs = [
+        dataclasses.replace(
+            plain,
+            groups=(plain.groups[0], dataclasses.replace(agents, scaling=Scaling(standby=2))),
+            servers=(*plain.servers, waiting, booting),
+        )
+    ]
+    silent = node("agent-3", None, phase="standby", in_rotation=False, health=Health.UNKNOWN)
+    double.status = dataclasses.replace(STATUS, nodes=(*STATUS.nodes, silent))
+    shown = labctl("status").out
+    assert "2 of 2 serve (min 2, max 5), standby 1 of 2" in shown
+    assert "agent-3  standby" in shown
+    group = status(labctl)["groups"][0]
+    assert (group["count"], group["standby"], group["standby_ready"]) == (2, 2, 1)
