@@ -52,12 +52,20 @@ def begin(scene: Scene) -> Outcome:
         chosen = _turned_off(scene, roster) or _surplus(scene, roster)
         if chosen is not None:
             server, reason = chosen
+            _forgive(scene, server)
             removal = RemovalMemory(
                 server.name, roster.group.name, "told", scene.at, scene.now, reason
             )
             told = scene.membership("drain", server.name, f"{server.name} drains: {reason}")
             return Outcome(removal, (told, *_tell(scene, server, draining=True)))
     return Outcome(None)
+
+
+def _forgive(scene: Scene, server: Server) -> None:
+    """How often it was drained and turned off before is another story: this one waits for none."""
+    scene.ledger.forgive(TellDrain(server.name, "", True))
+    scene.ledger.forgive(Power(server.name, server.group, "off"))
+    scene.ledger.forgive(Power(server.name, server.group, "standby"))
 
 
 def _turned_off(scene: Scene, roster: Roster) -> tuple[Server, str] | None:

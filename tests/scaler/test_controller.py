@@ -141,6 +141,16 @@ def test_stuck_old_workers_are_waited_for_up_to_the_cap(world):
     assert world.reached_when_off == ["agent-3"]  # that is what a cap is
 
 
+def test_the_tenth_removal_of_a_node_takes_no_longer_than_the_first(world):
+    took = []
+    for _ in range(10):
+        world.desired = 3
+        settle(world, 3)
+        world.desired = 2
+        took.append(settle(world, 2))
+    assert max(took) < 3.0
+
+
 @pytest.mark.parametrize("after_s", [0.2, 0.5, 1.0])
 def test_a_removal_is_cancelled_when_the_node_is_needed_again(world, after_s):
     world.desired = 3
