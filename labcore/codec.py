@@ -180,6 +180,8 @@ def _plain_reader(kind: Any, arguments: tuple[Any, ...]) -> Reader:
 
 
 def _float(data: object) -> object:
+    if type(data) is float and math.isfinite(data):
+        return data
     if isinstance(data, bool) or not isinstance(data, int | float):
         raise _Mismatch(f"expected float, got {data!r}")
     try:
@@ -199,7 +201,7 @@ def _one_of(allowed: tuple[object, ...], data: object) -> object:
 
 def _mapping(data: object) -> Mapping[str, object]:
     """The caller looks at the keys."""
-    if isinstance(data, Mapping):
+    if type(data) is dict or isinstance(data, Mapping):
         return data
     raise _Mismatch(f"expected an object, got {data!r}")
 

@@ -154,7 +154,7 @@ def read_sample(node: str, reply: Reply) -> tuple[AgentMetrics | None, str]:
     if reply.status != 200:
         return None, f"its metrics answer {reply.status}"
     try:
-        sample = decode(AgentMetrics, json.loads(reply.body))
+        sample = decode(AgentMetrics, json.loads(reply.body.decode()))
     except (ValueError, RecursionError) as error:
         return None, f"not JSON: {error}"
     except LabError as error:
