@@ -67,7 +67,8 @@ def validate(data: object, source: str = "lab file") -> LabFile:
     errors = _field_problems(data)
     lab, dropped = _what_is_right(data, errors)
     others = check(lab) if lab is not None else []
-    problems = errors + [p for p in others if not _rests_on(p, dropped)]
+    # Two groups of one name share the scaling at the top: what is wrong there is said once.
+    problems = list(dict.fromkeys(errors + [p for p in others if not _rests_on(p, dropped)]))
     if problems or lab is None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UsageProblem(

@@ -114,7 +114,12 @@ def _allowed(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 def _bounds(node: Mapping[str, Any]) -> str:
     least, most, above = (node.get(key) for key in ("minimum", "maximum", "exclusiveMinimum"))
     if least is not None and most is not None:
-        return f" from {least:g} to {most:g}"
-    lower = f" above {above:g}" if above is not None else ""
-    lower = f", {least:g} or more" if least is not None else lower
-    return lower + (f", at most {most:g}" if most is not None else "")
+        return f" from {_number(least)} to {_number(most)}"
+    lower = f" above {_number(above)}" if above is not None else ""
+    lower = f", {_number(least)} or more" if least is not None else lower
+    return lower + (f", at most {_number(most)}" if most is not None else "")
+
+
+def _number(value: float) -> str:
+    """Without the exponent that `:g` gives to a million."""
+    return f"{value:.12g}"

@@ -283,3 +283,12 @@ def test_a_missing_file_names_init(tmp_path):
 def test_a_body_that_is_no_mapping_is_refused(data: object):
     with pytest.raises(UsageProblem):
         labfile.validate(data)
+
+
+def test_what_two_groups_share_is_said_once():
+    agents = "{name: agent}, {name: agent, memory_mib: 0}"
+    assert problems(f"lab: d\ngroups: [{CONTROL}, {agents}]\nscaling: {{min: 5, max: 3}}") == [
+        "groups[2].memory_mib: got 0 (allowed: a whole number from 16 to 1048576)",
+        "groups[2].name: there are two groups named 'agent'",
+        "scaling.min: 5 is more than max (allowed: at most 3)",
+    ]
