@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
 
-from tests.simulation.world import Outcome, simulate
+from tests.simulation.many import broken_ones
+from tests.simulation.world import simulate
 
 SHOWN = 30
-
-
-def run_many(first: int, last: int, processes: int) -> list[Outcome]:
-    """The outcomes that broke something, of the seeds from `first` to `last`."""
-    seeds = range(first, last + 1)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes) as pool:
-        outcomes = pool.imap_unordered(simulate, seeds, chunksize=20)
-        return sorted((o for o in outcomes if o.broken), key=lambda o: o.seed)
 
 
 def _say(text: str) -> None:
@@ -37,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.seeds:
         first, _, last = args.seeds.partition(":")
         began = time.perf_counter()
-        broken = run_many(int(first), int(last), args.processes)
+        broken = broken_ones(int(first), int(last), args.processes)
         for outcome in broken:
             _say(outcome.line)
         count = int(last) - int(first) + 1

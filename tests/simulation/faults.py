@@ -34,7 +34,7 @@ def _agent(world: World) -> str | None:
 
 
 def _any(world: World) -> str:
-    return f"agent-{world.rng.randint(1, world.scaling.max)}"
+    return f"agent-{world.rng.randint(1, world.scaling.max + world.scaling.standby)}"
 
 
 # ---------------------------------------------------------------------- the driver
@@ -274,6 +274,12 @@ def person_acts(world: World) -> str:
     return f"a person's {action} of {node}"
 
 
+def person_ups(world: World) -> str:
+    manager = world.host.manager
+    _asks(world, lambda: manager.put(world.lab, world.file))
+    return "a person's up"
+
+
 def person_plans(world: World) -> str:
     manager, lab = world.host.manager, world.lab
 
@@ -294,7 +300,8 @@ KINDS: tuple[Fault, ...] = (
     told_wrongly, lies, lies, falls_ill, falls_ill, is_deaf, test_refused, reload_ignored,
     workers_stay, nginx_dies, scaler_crashes, scaler_crashes, scaler_disk_full, manager_crashes,
     manager_crashes, manager_killed, manager_disk_full, partition, person_scales, person_scales,
-    person_sets_mode, person_powers, person_powers, person_acts, person_plans,
+    person_sets_mode, person_powers, person_powers, person_acts, person_ups,
+    person_plans,
 )  # fmt: skip
 CALM: tuple[Fault, ...] = (person_scales, person_plans)
 
@@ -319,7 +326,8 @@ def end(world: World) -> None:
         world.balancer.restart()
     world.scaler.store.full = world.host.disk_faults.full = world.client.unreachable = False
     world.scaler.dies_at = world.host.dies_at = None
-    for (lab, _), server in world.driver._servers.items():
-        if lab == world.lab:
-            server.paused = False
+    wanted = world.wanted()
+    for node in world.names():
+        if wanted.get(node) != "standby":
+            world.driver._servers[world.lab, node].paused = False
     assert world.desired is Desired.UP

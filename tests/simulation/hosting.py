@@ -102,14 +102,22 @@ class SimDatabase(Database):
 class SimExecutor:
     """Executor on the loop: background work is a task of the server-manager's process."""
 
-    def __init__(self, loop: Loop, process: Process) -> None:
+    def __init__(self, loop: Loop, process: Process, note: Callable[[str], None]) -> None:
         self._loop = loop
         self._process = process
+        self._note = note
 
     def start(self, name: str, task: Task) -> None:
-        """See Executor."""
+        """See Executor. What goes wrong there ends one thread, and nobody hears of it."""
+
+        def work() -> None:
+            try:
+                task()
+            except Exception as error:
+                self._note(f"{name} ended with {type(error).__name__}: {error}")
+
         cause = "recovery" if name.startswith("finish-") else "run"
-        self._loop.spawn(self._process, task, cause=cause)
+        self._loop.spawn(self._process, work, cause=cause)
 
     def gather(self, tasks: Sequence[Task]) -> tuple[LabError, ...]:
         """See Executor."""
@@ -194,7 +202,7 @@ class Host:
 
     def _core(self, process: Process) -> Core:
         database = SimDatabase(self.disk, self._crossing_of(process), self.disk_faults)
-        executor = SimExecutor(self.loop, process)
+        executor = SimExecutor(self.loop, process, self._note)
         return make_core(self.folder, database, self.driver, self.prober, self.loop.clock, executor)
 
     def kill(self) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from control_node.scaler.types import Operation, TellDrain
-from labcore.wire.lab import Desired, PowerState
+from control_node.scaler.types import Operation, Power, TellDrain
+from labcore.wire.lab import Desired, Lab, LabState, PowerState, Wanted
 from server_manager.drivers.base import ServerRef
 from tests.simulation.machines import ON
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # So long after a fault has ended somebody may still act on what he saw of it.
 LATE_S = 10.0
+OFFS = ("stop", "destroy", "pause")
 OURS = ("scaler", "recovery", "run")  # on whose behalf servers must not be taken from under nginx
 
 
@@ -53,13 +54,15 @@ class Watch:
         if operation in ("stop", "destroy"):
             self.lost.discard(ref.name)
             self.removing.pop(ref.name, None)
-            if cause in OURS:
-                self.stopped_by_us.add(ref.name)
-        elif operation == "start":
+        if operation in OFFS and cause in OURS:
+            self.stopped_by_us.add(ref.name)
+        elif operation in ("start", "resume"):
             self.stopped_by_us.discard(ref.name)
 
     def begins(self, world: World, operation: Operation) -> None:
         """The scaler begins an operation. Raises Broken."""
+        if isinstance(operation, Power) and operation.to == "standby":
+            self.removing.pop(operation.node, None)  # the other way in which a removal ends
         if not isinstance(operation, TellDrain):
             return
         if operation.draining:
@@ -118,14 +121,22 @@ def serving_minimum(world: World) -> str:
 
 
 def below_maximum(world: World) -> str:
-    """Never more than max; booting, draining, paused and unknown ones count, lost ones do not."""
+    """Never more than max; booting, draining, paused and unknown ones count, lost ones do not, and
+    standby ones are counted apart."""
+    most, spare = world.scaling.max, world.scaling.standby
     on = [n for n in world.running() if n not in world.watch.lost]
-    return f"{len(on)} of {world.scaling.max}" if len(on) > world.scaling.max else ""
+    if len(on) > most + spare:
+        return f"{len(on)} of {most} and {spare} on standby"
+    if len(on) <= most:
+        return ""
+    wanted = world.wanted()
+    joined = [n for n in on if wanted.get(n) != "standby"]
+    return f"{len(joined)} of {most} ({_names(joined)})" if len(joined) > most else ""
 
 
 def off_while_routed(world: World, operation: str, ref: ServerRef, cause: str) -> str:
-    """No power-off by us of a backend that the loaded configuration names."""
-    if operation not in ("stop", "destroy") or ref.lab != world.lab or cause not in OURS:
+    """No power-off (or pause) by us of a backend that the loaded configuration names."""
+    if operation not in OFFS or ref.lab != world.lab or cause not in OURS:
         return ""
     if world.desired is not Desired.UP or world.driver.told(ref.lab, ref.name) is not None:
         return ""
@@ -166,18 +177,29 @@ def one_removal(world: World) -> str:
 def settled(world: World) -> str:
     """Constant load ends in silence: why it has not yet; "" once it has."""
     lab = world.seen()
-    if lab is None:
-        return "the server-manager is away"
-    group = lab.group("agent")
-    assert group is not None
-    wanted = [s.name for s in lab.members("agent") if s.wanted.value == "on"]
-    serving = sorted(world.agents.serving(world.loaded()))
-    if len(serving) != group.desired_count or serving != sorted(wanted):
-        return f"{_names(serving)} serve, {_names(wanted)} are wanted, {group.desired_count} wished"
-    if sorted(world.running()) != serving:
-        return f"{_names(world.running())} run, {_names(serving)} serve"
-    if world.scaler.controller.state.removal is not None or world.scaler.controller.busy:
+    if lab is None or lab.state is LabState.CONVERGING:
+        return "a run has not ended" if lab else "the server-manager is away"
+    why = _not_as_wished(world, lab)
+    if not why and world.scaler.controller.state.removal is not None:
+        return "a removal has not ended"
+    if not why and world.scaler.controller.busy:
         return "the scaler is busy"
+    return why
+
+
+def _not_as_wished(world: World, lab: Lab) -> str:
+    group = lab.group("agent")
+    count = group.desired_count if group else 0
+    members = lab.members("agent")
+    wanted = sorted(s.name for s in members if s.wanted is Wanted.ON)
+    spare = [s.name for s in members if s.wanted is Wanted.STANDBY]
+    serving = sorted(world.agents.serving(world.loaded()))
+    if len(serving) != count or serving != wanted:
+        return f"{_names(serving)} serve, {_names(wanted)} are wanted, {count} wished"
+    if len(spare) != world.scaling.standby:
+        return f"{_names(spare)} on standby"
+    if sorted(world.running()) != sorted(serving + spare):
+        return f"{_names(world.running())} run, {_names(serving + spare)} should"
     drains = [n for n in serving if world.agents[n].draining]
     return f"{_names(drains)} still drain" if drains else ""
 

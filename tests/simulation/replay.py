@@ -59,7 +59,7 @@ def _illegal(manager: Manager, driver: FakeDriver, left: list[tuple[str, str]]) 
         )
         if lab_or_none is None or row is None:
             continue
-        is_wanted = lab_or_none.desired is Desired.UP and row.wanted is Wanted.ON
+        is_wanted = lab_or_none.desired is Desired.UP and row.wanted is not Wanted.OFF
         state = driver.get(row.ref).state
         is_on = state in (PowerState.RUNNING, PowerState.STARTING, PowerState.PAUSED)
         if is_on != is_wanted:

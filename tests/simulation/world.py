@@ -108,6 +108,7 @@ class World:
         self.host.prober = Prober(self)
         self.scaling = draw_scaling(self.rng)
         self.desired = Desired.UP
+        self.file: Mapping[str, object] = {}
         self._wire()
 
     def _wire(self) -> None:
@@ -145,6 +146,11 @@ class World:
     def running(self) -> list[str]:
         """The agents of ours that are on, in whatever way."""
         return [n for n in self.names() if self.driver.truth(LAB, n) in ON]
+
+    def wanted(self) -> dict[str, str]:
+        """What the agents should be, as the registry on the disk has it."""
+        rows = self.host.disk.execute("SELECT name, wanted FROM servers WHERE lab = ?", (LAB,))
+        return {row["name"]: row["wanted"] for row in rows if row["name"].startswith("agent-")}
 
     def seen(self) -> Lab | None:
         """The lab as the server-manager would tell it, if it lives."""
@@ -234,10 +240,10 @@ class World:
 
     def _wish(self, fields: dict[str, object]) -> None:
         """`labctl up`, to its end."""
-        data = {"lab": LAB, "driver": "fake", **fields}
+        self.file = {"lab": LAB, "driver": "fake", **fields}
 
         def put() -> None:
-            self.host.call(lambda: self.host.manager.put(LAB, data), cause="person")
+            self.host.call(lambda: self.host.manager.put(LAB, self.file), cause="person")
 
         self.loop.spawn(self.person, put, cause="person")
         core = self.host.manager.core
@@ -344,6 +350,7 @@ def draw_scaling(rng: random.Random) -> Scaling:
         cooldown_in_s=rng.choice((3.0, 8.0)),
         evaluation_periods=rng.choice((1, 1, 2)),
         drain_s=rng.choice((2.0, 5.0)),
+        standby=rng.choice((0, 0, 0, 1, 2)),
         removal=rng.choice(("power_off", "power_off", "destroy")),
     )
 
