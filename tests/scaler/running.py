@@ -81,6 +81,7 @@ class Agent:
         self.wanted = Wanted.ON
         self.draining = False
         self.was_drained = False
+        self.is_paused = False
         self.seq = 0
         self.address = ""
         self.server = None
@@ -129,7 +130,8 @@ class Manager:
         )  # fmt: skip
 
     def _server(self, agent):
-        state = PowerState.RUNNING if agent.server else PowerState.STOPPED
+        on = PowerState.PAUSED if agent.is_paused else PowerState.RUNNING
+        state = on if agent.server else PowerState.STOPPED
         endpoints = {"node": {"app": agent.address, "metrics": agent.address}}
         index = int(agent.name[-1])
         return Server(
@@ -144,11 +146,22 @@ class Manager:
     def power(self, server, action):
         self._check()
         agent = self.agents.setdefault(server, self.make_agent(server))
-        if action == "on" and agent.server is None:
-            agent.on()
+        if action == "on":
+            agent.wanted, agent.is_paused = Wanted.ON, False
+            if agent.server is None:
+                agent.on()
         if action == "off":
             agent.wanted = Wanted.OFF
             agent.off()
+
+    def server_action(self, lab, name, action):
+        self._check()
+        agent = self.agents.setdefault(name, self.make_agent(name))
+        if action == "pause":
+            agent.is_paused = True
+        elif agent.server is None:
+            agent.on()
+        agent.wanted = Wanted.STANDBY
 
     def post_event(self, event):
         self._check()

@@ -1,5 +1,7 @@
 """The runner in real time: real agents on loopback, a server-manager and a balancer in memory."""
 
+import dataclasses
+
 import pytest
 
 from control_node.balancer.fake import FakeBalancer
@@ -45,6 +47,15 @@ def test_from_adopting_to_scaling_out_and_in(scaler, manager, tmp_path):
         == ["joined", "drain", "drained", "removed"],
         "all that happened to be told in order",
     )  # fmt: skip
+
+
+def test_a_standby_node_is_booted_paused_and_resumed(scaler, manager):
+    manager.scaling = dataclasses.replace(manager.scaling, standby=1)
+    until(lambda: "agent-3" in manager.agents and manager.agents["agent-3"].is_paused, "a standby")
+    assert scaler.serving() == ["agent-1", "agent-2"]
+    scaler.desk.scale(3, None)
+    until(lambda: scaler.serving() == ["agent-1", "agent-2", "agent-3"], "it to serve")
+    until(lambda: "agent-4" in manager.agents and manager.agents["agent-4"].is_paused, "the next")
 
 
 def test_it_routes_while_the_server_manager_is_away_and_goes_on_after(scaler, manager):
