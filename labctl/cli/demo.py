@@ -38,7 +38,7 @@ def demo(
     from labctl.demo import output
     from labctl.demo.play import Play
     from labctl.demo.settings import SETTINGS, Script
-    from labctl.ui.demo import Stage
+    from labctl.ui.demo import stage
 
     page = Path(report)
     output.check_path(page)
@@ -47,8 +47,8 @@ def demo(
     here = session.connect()
     wish = _wish(here, options(ctx).lab, settings, driver)
     try:
-        with Stage() as stage:
-            play = Play(here, wish, settings, stage, Script())
+        with stage() as narrator:
+            play = Play(here, wish, settings, narrator, Script())
             recording, problem = play.perform()
     except KeyboardInterrupt:  # the second: the first is a problem that perform gives back
         raise Interrupted("left at once", f"labctl destroy --lab {wish.lab}") from None

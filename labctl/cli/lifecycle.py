@@ -111,9 +111,9 @@ def _wish(
 
 def _carry_out(here: Session, lab: str, begin: Callable[[], int], driver: str) -> Run:
     from labctl import runs
-    from labctl.ui.progress import RunProgress
+    from labctl.ui.progress import run_progress
 
-    with RunProgress(runs.gates_of(here, driver)) as progress:
+    with run_progress(runs.gates_of(here, driver)) as progress:
         return runs.carry_out(here, lab, begin, progress.show)
 
 

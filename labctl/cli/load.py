@@ -131,9 +131,9 @@ def _carry_out(plan: LoadPlan) -> tuple[LoadReport, bool]:
     """The report, and whether Ctrl-C ended it early; what was sent is waited for even then."""
     from labcore.clock import SystemClock
     from labctl.load.background import BackgroundLoad
-    from labctl.ui.load import LoadProgress
+    from labctl.ui.load import load_progress
 
-    with LoadProgress(plan) as progress:
+    with load_progress(plan) as progress:
         running = BackgroundLoad(plan, SystemClock(), progress.show)
         running.start()
         try:

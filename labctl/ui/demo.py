@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+import contextlib
+from collections.abc import Iterator
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,7 +16,7 @@ from labctl.load.types import Progress
 from labctl.report.story import Summary
 from labctl.report.svg import clock_text
 from labctl.ui import marks
-from labctl.ui.console import looked_at, progress_console, result_console, unicode_ok
+from labctl.ui.console import living_picture, progress_console, result_console, unicode_ok
 from labctl.ui.load import progress_line
 from labctl.ui.plain import note
 from labctl.ui.tables import make_table
@@ -25,31 +26,21 @@ BAR = 30
 _STYLES = {"serving": "green", "booting": "yellow", "draining": "red", "unhealthy": "red"}
 
 
+@contextlib.contextmanager
+def stage() -> Iterator[Stage]:
+    """A narrator on stderr. Its picture goes in the end, its lines stay."""
+    with living_picture(transient=True) as live:
+        yield Stage(live)
+
+
 class Stage:
-    """A labctl.demo.narrator.Narrator on stderr. A context manager."""
+    """A labctl.demo.narrator.Narrator."""
 
-    def __init__(self) -> None:
-        self._console = progress_console()
-        self._live: Live | None = None
+    def __init__(self, live: Live | None) -> None:
+        self._live = live
+        # What is printed while a picture lives must go through the picture's own console.
+        self._console = live.console if live is not None else progress_console()
         self._told_s = 0.0
-        if looked_at("stderr"):
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-
-    def __enter__(self) -> Stage:
-        """Begin to draw."""
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the picture away; the lines stay."""
-        if self._live is not None:
-            self._live.stop()
 
     def act(self, at_s: float, title: str) -> None:
         """See Narrator."""

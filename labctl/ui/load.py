@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import TracebackType
+import contextlib
+from collections.abc import Iterator, Mapping
 
 from rich.live import Live
 from rich.text import Text
 
 from labctl.load.types import LoadPlan, LoadReport, Progress
-from labctl.ui.console import looked_at, progress_console, result_console
+from labctl.ui.console import living_picture, result_console
 from labctl.ui.plain import note
 from labctl.ui.tables import make_table
 
 PLAIN_EVERY_S = 5.0  # where nobody looks, a log wants fewer lines
 
 
+@contextlib.contextmanager
+def load_progress(plan: LoadPlan) -> Iterator[LoadProgress]:
+    """Say what is about to be sent, and show how it goes; the last line stays."""
+    count, seconds = plan.schedule.count(), plan.schedule.seconds
+    note(f"{plan.method} {plan.url}: {count:,} requests in {seconds:g} s")
+    with living_picture() as live:
+        yield LoadProgress(live)
+
+
 class LoadProgress:
     """One line on stderr that lives on a terminal; a line every 5 s elsewhere."""
 
-    def __init__(self, plan: LoadPlan) -> None:
-        self._plan = plan
+    def __init__(self, live: Live | None) -> None:
+        self._live = live
         self._told_s = 0.0
-        self._live: Live | None = None
-        if looked_at("stderr"):
-            self._live = Live(console=progress_console(), auto_refresh=False)
-
-    def __enter__(self) -> LoadProgress:
-        """Say what is about to be sent."""
-        plan = self._plan
-        count, seconds = plan.schedule.count(), plan.schedule.seconds
-        note(f"{plan.method} {plan.url}: {count:,} requests in {seconds:g} s")
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the last line standing."""
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, progress: Progress) -> None:
         """Show the newest figures; may be called in any thread."""

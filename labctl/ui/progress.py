@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import TracebackType
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from rich.live import Live
 from rich.table import Table
@@ -11,7 +11,7 @@ from rich.table import Table
 from labcore.wire.event import Event, EventKind
 from labctl.follow import Run
 from labctl.ui import marks
-from labctl.ui.console import looked_at, progress_console, unicode_ok
+from labctl.ui.console import living_picture, progress_console, unicode_ok
 from labctl.ui.plain import note
 from labctl.ui.tables import make_table
 
@@ -20,32 +20,20 @@ _WORTH_TELLING_S = 0.5
 _TOLD = (EventKind.GATE, EventKind.PORT, EventKind.PROBLEM, EventKind.MEMBERSHIP, EventKind.LAB)
 
 
+@contextlib.contextmanager
+def run_progress(gates: Sequence[str]) -> Iterator[RunProgress]:
+    """Show a run on stderr; `gates` are the steps of a node, in order. The last picture stays."""
+    with living_picture() as live:
+        yield RunProgress(gates, live)
+
+
 class RunProgress:
-    """Shows a run on stderr; `gates` are the steps of a node, in order. A context manager."""
+    """Shows a run, event by event."""
 
-    def __init__(self, gates: Sequence[str]) -> None:
+    def __init__(self, gates: Sequence[str], live: Live | None) -> None:
         self._gates = tuple(gates)
-        self._console = progress_console()
-        self._fancy = unicode_ok(self._console)
-        self._live: Live | None = None
-        if looked_at("stderr"):
-            self._live = Live(console=self._console, auto_refresh=False)
-
-    def __enter__(self) -> RunProgress:
-        """Begin to draw."""
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the last picture standing."""
-        if self._live is not None:
-            self._live.stop()
+        self._live = live
+        self._fancy = unicode_ok(progress_console())
 
     def show(self, run: Run, event: Event) -> None:
         """Show what `event`, which `run` has taken in already, changed."""
