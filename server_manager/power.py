@@ -22,9 +22,19 @@ from server_manager.registry import GroupWish, LabRecord, ServerRecord
 SCALER_SILENT_S = 15.0  # it asks every few seconds; beyond this it is not there
 DRAIN_MARGIN_S = 30.0
 POLL_S = 0.0125  # at first; 0.25 s in the end
-# Whether a server may be wanted so; called in the transaction that writes it, with the ids of
-# those that are lost. Raises Conflict.
-Check = Callable[[LabRecord, ServerRecord | None, frozenset[str]], None]
+_OFF_FOR_SURE = (*OFF, PowerState.SAVED, PowerState.ERROR, PowerState.LOST)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the driver says of a lab's servers, by their ids, before a wish is written."""
+
+    lost: frozenset[str]  # their machine is positively gone: they do not count
+    on: frozenset[str]  # may run, in whatever way; unknown ones may too
+
+
+# Whether a server may be wanted so; called in the transaction that writes it. Raises Conflict.
+Check = Callable[[LabRecord, ServerRecord | None, Seen], None]
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,16 @@ class Power:
         return most_servers(group) + (len(self._lost(lab)) if group.scaling else 0)
 
     def _lost(self, lab: LabRecord) -> frozenset[str]:
-        """The ids of servers whose machine is positively gone: they do not count."""
-        driver = self._core.driver(lab)
-        if not driver.capabilities().members:
-            return frozenset()
-        servers = driver.servers(lab.name)
-        return frozenset(s.ref.id for s in servers if s.state is PowerState.LOST)
+        """Asked only of drivers that can lose one: the question may take a while."""
+        can_lose = self._core.driver(lab).capabilities().members
+        return self._look(lab).lost if can_lose else frozenset()
+
+    def _look(self, lab: LabRecord) -> Seen:
+        told = self._core.driver(lab).servers(lab.name)
+        return Seen(
+            lost=frozenset(s.ref.id for s in told if s.state is PowerState.LOST),
+            on=frozenset(s.ref.id for s in told if s.state not in _OFF_FOR_SURE),
+        )
 
     def row(self, target: Target) -> ServerRecord:
         """The server as the registry has it; raises NotFound for one that was never made."""
@@ -106,10 +120,9 @@ class Power:
         Raises Conflict above the maximum or when the lab should not be up.
         """
 
-        def check(lab: LabRecord, row: ServerRecord | None, lost: frozenset[str]) -> None:
-            if by_scaler:
-                self._check_room(lab, target.group, lost)
-            else:
+        def check(lab: LabRecord, row: ServerRecord | None, seen: Seen) -> None:
+            self._check_room(lab, target, seen)
+            if not by_scaler:
                 self._raise_count(lab, target.group)
 
         self._boot(target, Wanted.ON, check)
@@ -123,20 +136,20 @@ class Power:
         """
         scaling = self._scaling(target)
 
-        def check(lab: LabRecord, row: ServerRecord | None, lost: frozenset[str]) -> None:
-            if self._count(lab, target.group, lost, Wanted.STANDBY) >= scaling.standby:
+        def check(lab: LabRecord, row: ServerRecord | None, seen: Seen) -> None:
+            if self._count(lab, target.group, seen.lost, Wanted.STANDBY) >= scaling.standby:
                 raise Conflict(
                     f"group {target.group.name!r} keeps {scaling.standby} standby nodes",
                     "raise scaling.standby in lab.yaml, then labctl up",
                 )
             if row is not None and row.wanted is Wanted.ON:
-                self._check_spare(lab, target.group, scaling, lost)
+                self._check_spare(lab, target.group, scaling, seen.lost)
 
         self._boot(target, Wanted.STANDBY, check)
 
     def _boot(self, target: Target, wanted: Wanted, check: Check) -> None:
         """Want it so, after `check` unless it is so already, and see to it."""
-        lost = self._lost(target.lab)
+        seen = self._look(target.lab)
         ssh = self._core.driver(target.lab).capabilities().access == "ssh"
         moved: tuple[Moved, ...] = ()
         with self._core.database.transaction():
@@ -144,7 +157,7 @@ class Power:
             group, index = target.group, target.index
             row = self._core.servers.find(lab.name, target.name)
             if row is None or row.wanted is not wanted:
-                check(lab, row, lost)
+                check(lab, row, seen)
                 moved = self._core.ports.lease(lab.spec, group, index, lab.slot, ssh=ssh)
                 row = self._core.servers.add(lab.name, group.name, index, target.name)
                 self._core.servers.want(row, wanted)
@@ -163,10 +176,18 @@ class Power:
             raise Conflict(f"lab {name!r} is not to be up", f"labctl up --lab {name}")
         return lab
 
-    def _check_room(self, lab: LabRecord, group: Group, lost: frozenset[str]) -> None:
-        scaling = group.scaling
-        if scaling and self._count(lab, group, lost, Wanted.ON) >= scaling.max:
-            raise self._too_many(group, scaling)
+    def _check_room(self, lab: LabRecord, target: Target, seen: Seen) -> None:
+        """Whether one more may join: what is on its way out counts as long as it may run."""
+        scaling = target.group.scaling
+        others = [
+            s
+            for s in self._core.servers.of(lab.name)
+            if s.group == target.group.name and s.name != target.name and s.id not in seen.lost
+        ]
+        on = sum(s.wanted is Wanted.ON for s in others)
+        leaving = sum(s.wanted is Wanted.OFF and s.id in seen.on for s in others)
+        if scaling and on + leaving >= scaling.max:
+            raise self._too_many(target.group, scaling)
 
     def _raise_count(self, lab: LabRecord, group: Group) -> None:
         if group.scaling is None:

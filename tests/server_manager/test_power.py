@@ -9,7 +9,7 @@ import pytest
 
 from labcore.clock import FakeClock, SystemClock
 from labcore.errors import Conflict, DriverFailed, Forbidden, NotFound, TimedOut, UsageProblem
-from labcore.wire.lab import Desired, PowerState
+from labcore.wire.lab import Desired, PowerState, Wanted
 from server_manager.drivers.base import ServerRef
 from server_manager.drivers.fake import CAPABILITIES, FakeDriver
 from server_manager.executors import Threads
@@ -59,6 +59,28 @@ class Meddled(FakeDriver):
 
 
 class TestAPerson:
+    def test_on_waits_for_room_while_one_drains(self, parts):
+        """Standby nodes have numbers too, so that there are more of them than may run."""
+        groups = [{"name": "control", "role": "control"}, {"name": "agent", "count": 3}]
+        parts.up(scaling={"min": 1, "max": 3, "standby": 1}, groups=groups)
+        parts.manager.set_group("demo", "agent", 2, None)  # the scaler has not turned one off yet
+        with pytest.raises(Conflict, match="maximum"):
+            on(parts, "agent-4")
+        assert parts.count() == 2
+        parts.manager.power.off(parts.manager.power.find("agent-3"), by_scaler=True)
+        on(parts, "agent-4")
+        assert parts.count() == 3
+
+    def test_on_counts_what_is_wanted_off_but_still_runs(self, parts):
+        groups = [{"name": "control", "role": "control"}, {"name": "agent", "count": 3}]
+        parts.up(scaling={"min": 1, "max": 3, "standby": 1}, groups=groups)
+        parts.core.servers.want(parts.core.servers.get("demo", "agent-3"), Wanted.OFF)
+        parts.manager.set_group("demo", "agent", 2, None)
+        with pytest.raises(Conflict, match="maximum"):
+            on(parts, "agent-4", by_scaler=True)
+        on(parts, "agent-3")  # itself it may come back
+        assert parts.states()["agent-3"] == "running"
+
     def test_on_creates_the_agent_and_raises_the_count(self, parts):
         parts.up()
         on(parts, "agent-3")
