@@ -103,7 +103,7 @@ def _names(names: tuple[str, ...]) -> str:
 def ceiling(seen: Situation) -> int:
     """The largest count that leaves room for servers of which nobody knows whether they run."""
     observation = seen.observation
-    present = len(observation.samples) + observation.booting + observation.unknown
+    present = seen.counted + observation.booting + observation.unknown
     strays = max(0, present - observation.desired) if observation.unknown else 0
     return max(observation.desired, seen.scaling.max - strays)
 

@@ -33,7 +33,7 @@ class Situation(NamedTuple):
     averages: Mapping[str, float]  # see Figures
     missing: tuple[str, ...]
     in_flight: int
-    counted: int  # nodes that the averages stand for: the serving ones
+    counted: int  # nodes that the averages stand for: the serving ones, asked or not
     desired: int  # the count that is wished for now
     last_out_at: float | None  # of the last change outwards, by whomever it was made
     last_in_at: float | None
@@ -63,7 +63,7 @@ def look(now: float, history: History, observation: Observation, scaling: Scalin
         history,
         observation,
         *figures(observation.samples),
-        len(observation.samples),
+        len(observation.samples) + observation.others,
         observation.desired,
         *changes(now, history, observation),
     )
@@ -97,10 +97,11 @@ def if_idle(seen: Situation) -> Situation:
     without a metric and pods that are not ready count with 0 % of use.
     """
     samples = seen.observation.samples
-    counted = len(samples) + seen.observation.booting
+    counted = seen.counted + seen.observation.booting
+    each = seen.counted / len(samples) if samples else 0.0  # so many nodes a sample stands for
     totals = {
-        CPU: sum(s.cpu_percent or 0.0 for s in samples),
-        MEMORY: sum(s.memory_percent or 0.0 for s in samples),
+        CPU: sum(s.cpu_percent or 0.0 for s in samples) * each,
+        MEMORY: sum(s.memory_percent or 0.0 for s in samples) * each,
     }
     means = {name: totals[name] / counted for name in seen.averages}
     return seen._replace(averages=means, counted=counted)

@@ -13,12 +13,15 @@ from labcore.wire.scaler import Action, NodeSample
 class Observation:
     """One look at a group. Booting nodes are capacity to come, draining ones are not capacity."""
 
-    samples: tuple[NodeSample, ...]  # of every serving node; None in it: missing or stale
+    samples: tuple[NodeSample, ...]  # of the serving nodes; None in it: missing or stale
     desired: int  # the count that is wished for now
     booting: int = 0  # wanted on, not serving yet
     draining: int = 0
     unknown: int = 0  # the driver does not know: counts to the maximum, never to capacity
     at: datetime | None = None  # the time of day, aware; only policy `schedule` needs it
+    others: int = (
+        0  # serving nodes of a large group that were not asked: the samples are theirs too
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -34,12 +35,16 @@ THREADS = 4
 GRACE_S = 2.0
 STOP_S = 3.0
 MANAGER_S = 4.0  # but for power, which has a limit of its own
+# Two connections to each of 99 agents are more than the 256 that macOS begins with; 10,240 is the
+# most that it gives.
+OPEN_FILES = 10_240
 
 
 def main(config: NodeConfig) -> None:
     """Scale and serve; returns after SIGTERM. Nodes and nginx go on as they are."""
     if config.manager_url is None:
         raise UsageProblem(f"node {config.node} has no manager_url", "a scaler needs one")
+    _allow_files()
     clock = SystemClock()
     manager = ManagerClient(config.manager_url, secret(config, SCALER_TOKEN), timeout_s=MANAGER_S)
     folder = Path(config.directory) / "scaler"
@@ -60,6 +65,13 @@ def main(config: NodeConfig) -> None:
         most_body_bytes=MOST_BODY_BYTES,
     )
     _run_beside(server, lambda: asyncio.run(runner.run(hands, poster, desk)), runner, clock)
+
+
+def _allow_files() -> None:
+    """Raise the limit of open files, as far as it may be."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, wanted), most))
 
 
 def _run_beside(server: Any, loop: Callable[[], None], runner: Runner, clock: Clock) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from control_node.scaler.fetch import Asker, Fetcher, Reply
+from control_node.scaler.sampling import is_due
 from control_node.scaler.types import Probe, ProbeHealth
 from labcore import services
 from labcore.clock import Clock
@@ -50,7 +51,7 @@ class Collector:
         self._health_path = services.APP.health_path or "/"
 
     def ask(self, targets: Iterable[Target], *, every_s: float, urgent_s: float) -> None:
-        """Ask those targets that were last asked `every_s` ago (urgent ones: `urgent_s`).
+        """Ask each target once in `every_s` (urgent ones: `urgent_s`), at a moment of its own.
 
         Returns at once; answers change `probes` as they come. A question that has no answer yet
         is not asked again.
@@ -85,7 +86,8 @@ class Collector:
         self, node: str, question: Question, address: str, now: float, pause: float
     ) -> None:
         key = (node, question)
-        if now - self._asked.get(key, -math.inf) < pause or self._fetcher.is_asking(key):
+        last = self._asked.get(key, -math.inf)
+        if self._fetcher.is_asking(key) or not is_due(node, last, now, pause):
             return
         self._asked[key] = now
         path = self._health_path if question == "health" else METRICS_PATH

@@ -91,7 +91,8 @@ def _is_due(scene: Scene, roster: Roster, scaling: Scaling, memory: GroupMemory)
     if memory.evaluated is not None and scene.now - memory.evaluated < scaling.interval_s:
         return False
     # After a start nobody has been asked yet; that is not the same as silence.
-    return bool(roster.serving) and all(_was_asked(scene, name) for name in roster.serving)
+    asked = roster.serving & roster.panel
+    return bool(asked) and all(_was_asked(scene, name) for name in asked)
 
 
 def _was_asked(scene: Scene, node: str) -> bool:
@@ -105,13 +106,16 @@ def observe(scene: Scene, roster: Roster, scaling: Scaling) -> Observation:
     serving = [name for name in names if name != roster.leaving]
     active = [s for s in roster.active if s.name not in serving and s.state.value != "unknown"]
     oldest = scene.now - STALE_INTERVALS * scaling.interval_s
+    panel = roster.panel
+    asked = [name for name in serving if name in panel]
     return Observation(
-        samples=tuple(sample(name, scene.probe(name), oldest) for name in serving),
+        samples=tuple(sample(name, scene.probe(name), oldest) for name in asked),
         desired=roster.wished,
         booting=len(active) + len(roster.coming),
         draining=int(roster.leaving is not None),
         unknown=roster.unknown,
         at=scene.view.at,
+        others=len(serving) - len(asked),
     )
 
 
@@ -125,6 +129,10 @@ def sample(node: str, probe: Probe | None, oldest: float) -> NodeSample:
         return NodeSample(node, None, None, None)
     metrics = probe.metrics
     return NodeSample(node, metrics.cpu, metrics.memory.percent, metrics.in_flight)
+
+
+def _present(seen: Observation) -> int:
+    return len(seen.samples) + seen.others + seen.booting + seen.unknown
 
 
 def _hold(verdict: Verdict, observation: Observation) -> Verdict:
@@ -150,7 +158,7 @@ def _decision(
         group=roster.group.name,
         policy=scaling.policy if scaling else "",
         action=verdict.action,
-        current=len(observation.samples) + observation.booting + observation.unknown,
+        current=_present(observation),
         count=verdict.count,
         reasons=verdict.reasons,
         vetoes=verdict.vetoes,
@@ -160,6 +168,7 @@ def _decision(
             "booting": float(observation.booting),
             "draining": float(observation.draining),
             "unknown": float(observation.unknown),
+            "others": float(observation.others),
             **verdict.inputs,
         },
     )

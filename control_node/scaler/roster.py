@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from control_node.balancer.model import Backends
+from control_node.scaler import sampling
 from control_node.scaler.ledger import Ledger
 from control_node.scaler.types import Probe
 from labcore.names import node_name
@@ -42,6 +43,11 @@ class Roster:
     def count(self) -> int:
         """Nodes that are there or on their way, without the leaving one."""
         return len(self.active) + len(self.coming)
+
+    @property
+    def panel(self) -> frozenset[str]:
+        """The nodes whose metrics stand for the group's."""
+        return sampling.panel([s.name for s in self.servers if s.state in UP])
 
     @property
     def staying(self) -> frozenset[str]:

@@ -18,6 +18,7 @@ from control_node.scaler.desk import Desk
 from control_node.scaler.hands import Hands, Poster
 from control_node.scaler.roster import UP
 from control_node.scaler.rotation import APP, METRICS, address_of
+from control_node.scaler.sampling import FULL_EVERY_S, health_every_s
 from control_node.scaler.state import Store
 from control_node.scaler.status import scaler_status
 from control_node.scaler.types import Done, Publish, Step, View
@@ -170,9 +171,12 @@ class Runner:
             return
         servers = [s for roster in scene.rosters for s in roster.servers if s.state in UP]
         collector.keep_only(frozenset(s.name for s in servers))
-        collector.urgent = self._controller.urgent
-        targets = [Target(s.name, address_of(s, APP), address_of(s, METRICS)) for s in servers]
-        collector.ask(targets, every_s=QUIET_S, urgent_s=URGENT_S)
+        collector.urgent = urgent = self._controller.urgent
+        apps = [Target(s.name, address_of(s, APP), None) for s in servers]
+        collector.ask(apps, every_s=health_every_s(len(apps)), urgent_s=URGENT_S)
+        panel = urgent.union(*(roster.panel for roster in scene.rosters))
+        metrics = [Target(s.name, None, address_of(s, METRICS)) for s in servers if s.name in panel]
+        collector.ask(metrics, every_s=FULL_EVERY_S, urgent_s=URGENT_S)
 
     async def _follow_lab(self, hands: Hands) -> None:
         while True:

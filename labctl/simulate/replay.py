@@ -121,6 +121,7 @@ def _observation(recorded: Decision, group: _Group, moment: datetime) -> Observa
         draining=int(recorded.inputs.get("draining") or 0),
         unknown=int(recorded.inputs.get("unknown") or 0),
         at=moment,
+        others=int(recorded.inputs.get("others") or 0),
     )
 
 

@@ -536,6 +536,17 @@ def test_flapping_health_reloads_once_a_second_at_most(world):
     settle(world, 3)
 
 
+def test_a_large_group_is_sized_by_a_sample(tmp_path):
+    scaling = Scaling(min=2, max=200, interval_s=10)
+    world = World(tmp_path, initial=150, scaling=scaling, mode="auto")
+    for agent in world.agents.values():
+        agent.cpu = 90.0
+    world.run_until(lambda: bool(world.operations(SetCount)), 30)
+    decision = world.controller.decisions[-1]
+    assert (decision.current, decision.count, len(decision.samples)) == (150, 151, 15)
+    assert (decision.inputs["serving"], decision.inputs["others"]) == (150, 135)
+
+
 def test_what_the_cap_cuts_is_told_with_its_number(world):
     world.desired = 3
     settle(world, 3)
