@@ -26,6 +26,7 @@ from labcore.http_client import call_json
 from labcore.manager_client import ManagerClient
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.event import Event, EventKind
+from labcore.wire.lab import Wanted
 from labctl.clients.scaler import ScalerClient
 from tests.e2e.harness import Hands
 
@@ -204,8 +205,9 @@ class Bench:
             raise failed[0]
 
     def _wait_busy(self) -> None:
-        members = self.manager.lab(self.name).members("agent")
-        urls = [f"http://{s.endpoints['host']['metrics']}/metrics" for s in members]
+        agents = self.manager.lab(self.name).members("agent")
+        serving = [s for s in agents if s.wanted is Wanted.ON]
+        urls = [f"http://{s.endpoints['host']['metrics']}/metrics" for s in serving]
 
         def probe() -> None:
             idle = [url for url in urls if not call_json("GET", url)["in_flight"]]  # type: ignore[index]
