@@ -161,7 +161,8 @@ class Controller:
         return self._submit(scene, self._wanted)
 
     def _going(self, group: str) -> frozenset[str]:
-        offs = frozenset(p.node for p in self._ledger.powers(group) if p.to == "off")
+        powers = self._ledger.powers(group)
+        offs = frozenset(p.node for p in powers if p.to in ("off", "pause"))
         gone = self.state.removal
         return offs | {gone.node} if gone and gone.step != "told" else offs
 

@@ -42,7 +42,7 @@ def rotate(
     after three late or wrong answers, but never so many on suspicion that less than half remains
     (Envoy's panic threshold, 50 %): agents that are late together are overloaded, not dead.
     A server that is not wanted stays until its removal unroutes it, and never joins. Nor does one
-    that is `going`: its removal unrouted it, or its power-off is under way.
+    that is `going`: its removal unrouted it, or it is being turned off or paused.
     """
     members: set[str] = set()
     suspects: list[Probe] = []

@@ -267,3 +267,13 @@ def test_laws_hold_and_all_is_well_again_when_the_faults_end(story):
         before = len(powers(world))
         world.run(30)
         assert len(powers(world)) == before
+
+
+def test_one_that_a_person_turns_on_while_it_is_paused_joins_after_that(tmp_path):
+    world = World(tmp_path, scaling=ONE, power_s=2.0)
+    world.run_until(lambda: ("agent-3", "pause") in powers(world), 30)
+    world.agents["agent-3"].wanted = Wanted.ON
+    world.desired = 3
+    for _ in range(15):
+        world.run(0.1)
+        assert "agent-3" not in world.routed  # it may freeze at any moment
