@@ -8,10 +8,12 @@ At most one run per lab. The number of a run is the seq of the event that told t
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
 
 from labcore.errors import Conflict, Interrupted, LabError
+from labcore.waiting import NotYet, wait_until
 from labcore.wire.event import EventKind
 from labcore.wire.lab import Desired
 from server_manager.convergence import Convergence, Run
@@ -19,6 +21,8 @@ from server_manager.core import Core
 from server_manager.registry import LabRecord
 
 _VERBS = {Desired.UP: "up", Desired.DOWN: "down", Desired.DESTROYED: "destroy"}
+END_LIMIT_S = 24 * 3600.0
+END_RETRY_S = 0.5  # at first; 10 s in the end
 _log = logging.getLogger(__name__)
 
 
@@ -92,10 +96,28 @@ class Runs:
             _log.exception("run %d of lab %s", run.number, run.lab)
             state, problem = "failed", LabError(f"internal error: {error!r}", "see the log")
         try:
-            self._end(run, state, problem)
+            self._end_for_sure(run, state, problem)
         finally:
             with self._lock:
                 self._on.pop(run.lab, None)
+
+    def _end_for_sure(self, run: Run, state: str, problem: LabError | None) -> None:
+        """Until it is written, the lab converges for ever and every later wish would join this."""
+
+        def write() -> None:
+            try:
+                self._end(run, state, problem)
+            except sqlite3.OperationalError as error:  # the disk is full, say
+                _log.error("run %d: its end cannot be written: %s", run.number, error)
+                raise NotYet(str(error)) from error
+
+        wait_until(
+            write,
+            name=f"the end of run {run.number} of lab {run.lab} to be written",
+            limit_s=END_LIMIT_S,
+            clock=self._core.clock,
+            interval_s=END_RETRY_S,
+        )
 
     def _end(self, run: Run, state: str, problem: LabError | None) -> None:
         text = f"{run.lab}: {state}" + (f": {problem.message}" if problem else "")

@@ -1,15 +1,15 @@
 """Runs in the background: joined, refused while another is on, cancelled."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from labcore.clock import SystemClock
+from labcore.clock import FakeClock, SystemClock
 from labcore.errors import Conflict
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.lab import LabState
-from server_manager.drivers.base import ServerSpec
+from server_manager.drivers.base import ServerRef, ServerSpec
 from server_manager.drivers.fake import FakeDriver
 from server_manager.executors import Threads
 from tests.server_manager.parts import Parts, make_parts
@@ -100,3 +100,41 @@ def test_cancelling_when_nothing_is_on_does_nothing(gated):
     over(parts)
     parts.manager.cancel("demo")
     assert parts.manager.lab("demo").state is LabState.UP
+
+
+class Unwritable(FakeDriver):
+    """From its first stop on the disk takes nothing, until somebody has waited."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.write_protect: Callable[[bool], None] = lambda on: None
+
+    def stop(self, ref: ServerRef, *, force: bool = False) -> None:
+        super().stop(ref, force=force)
+        self.write_protect(True)
+
+
+class Mending(FakeClock):
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.then()
+
+    then: Callable[[], None] = staticmethod(lambda: None)
+
+
+def test_the_end_of_a_run_is_written_even_if_the_disk_was_full(tmp_path):
+    clock = Mending()
+    driver = Unwritable(clock)
+    parts = make_parts(tmp_path, driver=driver, clock=clock)
+    parts.up()
+
+    def protect(on: bool) -> None:
+        parts.core.database.rows(f"PRAGMA query_only = {int(on)}")
+
+    driver.write_protect = protect
+    clock.then = lambda: protect(False)
+    parts.manager.down("demo")
+    assert parts.ends() == ["up", "failed"]
+    assert parts.manager.lab("demo").state is LabState.FAILED
+    parts.up()  # not joined to a run that nobody carries out
+    assert parts.ends() == ["up", "failed", "up"]
