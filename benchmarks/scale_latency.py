@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import urllib.parse
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from benchmarks.harness.rows import Row, at_most
 from labcore.clock import SystemClock, parse_rfc3339
+from labcore.errors import TimedOut, Unreachable
 from labcore.http_client import call_json
 from labcore.manager_client import ManagerClient
 from labcore.waiting import NotYet, wait_until
@@ -103,6 +105,7 @@ class Bench:
     outs: list[float] = field(default_factory=list)
     ins: dict[float, list[float]] = field(default_factory=lambda: {0.0: [], REQUEST_S: []})
     position: int = 0
+    past: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
     @classmethod
     def of(cls, hands: Hands, name: str, standby: int) -> Bench:
@@ -210,7 +213,10 @@ class Bench:
         urls = [f"http://{s.endpoints['host']['metrics']}/metrics" for s in serving]
 
         def probe() -> None:
-            idle = [url for url in urls if not call_json("GET", url)["in_flight"]]  # type: ignore[index]
+            try:  # a node joins by its app's health; its metrics may still be booting
+                idle = [url for url in urls if not call_json("GET", url)["in_flight"]]  # type: ignore[index]
+            except Unreachable as error:
+                raise NotYet(error.message) from error
             if idle:
                 raise NotYet(str(idle))
 
@@ -223,13 +229,14 @@ class Bench:
         while CLOCK.monotonic() < deadline:
             if found := self._events(is_it):
                 return found
-        raise TimeoutError("no such event")
+        raise TimedOut(f"no such event; the last: {'; '.join(self.past)}")
 
     def _events(self, is_it: Callable[[Event], bool]) -> Event | None:
         """The first new event that is it; all others are forgotten."""
         while page := self.manager.events(self.name, after=self.position, wait_s=0.2):
             for event in page:
                 self.position = event.seq
+                self.past.append(f"{event.at} {event.message}")
                 if is_it(event):
                     return event
         return None
