@@ -198,7 +198,15 @@ class Host:
         # Locks that other tasks can wait for: one that waits for a real one would stop them all.
         locks: Any = defaultdict(lambda: Lock(self.loop))
         self.manager.operations._locks = locks
-        self.loop.spawn(process, self.manager.recover, cause="recovery")
+        self.loop.spawn(process, self._recover, cause="recovery")
+
+    def _recover(self) -> None:
+        try:
+            self.manager.recover()
+        except sqlite3.Error as error:
+            self._note(f"the server-manager cannot start: {error}")
+            self.kill()
+            raise Killed from error
 
     def _core(self, process: Process) -> Core:
         database = SimDatabase(self.disk, self._crossing_of(process), self.disk_faults)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from control_node.scaler.state import State
 from control_node.scaler.types import Operation, Power, TellDrain
 from labcore.wire.lab import Desired, Lab, LabState, PowerState, Wanted
 from server_manager.drivers.base import ServerRef
@@ -53,7 +54,6 @@ class Watch:
             raise Broken(why)
         if operation in ("stop", "destroy"):
             self.lost.discard(ref.name)
-            self.removing.pop(ref.name, None)
         if operation in OFFS and cause in OURS:
             self.stopped_by_us.add(ref.name)
         elif operation in ("start", "resume"):
@@ -73,6 +73,11 @@ class Watch:
         if why:
             raise Broken(why)
 
+    def scaler_starts(self, saved: State | None) -> None:
+        """A removal that was called off and saved as such is over, though no agent was told."""
+        going = saved.removal.node if saved and saved.removal else None
+        self.removing = {n: None for n in self.removing if n == going}
+
     # ------------------------------------------------------------------ bookkeeping
 
     def look(self, world: World) -> None:
@@ -80,8 +85,11 @@ class Watch:
         now = world.loop.now
         loaded = world.loaded()
         serving = world.agents.serving(loaded)
+        running = world.running()
         for node in world.names():
             self._note_told(world, node)
+            if node not in running:
+                self.removing.pop(node, None)  # however it ended
         for node in self.serving - serving:
             is_ours = node in self.stopped_by_us or (node not in loaded and not world.is_dark)
             if not is_ours:

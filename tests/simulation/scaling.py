@@ -74,19 +74,18 @@ class SimStore(Store):
     def __init__(self, crossing: Callable[[str], None]) -> None:
         self.full = False
         self._crossing = crossing
-        self._saved: State | None = None
-        self._saved_at = 0.0
+        self.saved: State | None = None
 
     def load(self, now: float) -> State:
         """See Store."""
-        return State() if self._saved is None else decode(State, encode(self._saved))
+        return State() if self.saved is None else decode(State, encode(self.saved))
 
     def save(self, state: State, now: float) -> None:
         """See Store. What is kept is made JSON when it is loaded again: few are."""
         self._crossing("before the state is saved")
         if self.full:
             raise OSError(28, "No space left on device")
-        self._saved = state
+        self.saved = state
         self._crossing("after the state was saved")
 
 
@@ -213,6 +212,7 @@ class Scaler:
         self.agents: Agents
         self.pace = Pace(rng)
         self.note: Callable[[str], None] = lambda text: None
+        self.on_start: Callable[[], None] = lambda: None
         self.on_step: Callable[[], None] = lambda: None
         self.on_begin: Callable[[Operation], None] = lambda operation: None
         self.on_end: Callable[[Operation], None] = lambda operation: None
@@ -236,6 +236,7 @@ class Scaler:
             return
         loop, clock = self.loop, self.loop.clock
         self.process = loop.process("the scaler")
+        self.on_start()
         self.controller = Controller(policies, "control", self.store.load(loop.now))
         runner = SimRunner(self.lab, self.controller, self.store, clock)
         wishes = Wishes(self.lab, self.client, clock)

@@ -113,6 +113,7 @@ class World:
 
     def _wire(self) -> None:
         self.scaler.note = self.client.note = self.note
+        self.scaler.on_start = lambda: self.watch.scaler_starts(self.scaler.store.saved)
         self.scaler.on_begin = lambda operation: self.watch.begins(self, operation)
         self.host.effect_watch = self._effect
         self.host.on_start = self.check_replay
