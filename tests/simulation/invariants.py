@@ -157,7 +157,11 @@ def off_while_routed(world: World, operation: str, ref: ServerRef, cause: str) -
 def foreign_call(world: World, ref: ServerRef, cause: str) -> str:
     """Nothing of another lab or owner is touched."""
     mine = ref.lab == world.lab and ref.name != world.stray
-    return "" if mine or not world.watch.foreign else f"foreign: {ref.lab}/{ref.name} for {cause}"
+    return (
+        ""
+        if mine or not world.watch.foreign
+        else f"nothing foreign is touched: {ref.lab}/{ref.name} for {cause}"
+    )
 
 
 def foreign_servers(world: World) -> dict[tuple[str, str], tuple[object, ...]]:
@@ -179,7 +183,7 @@ def foreign_untouched(world: World) -> str:
 def one_removal(world: World) -> str:
     """At most one removal is in flight."""
     going = [n for n in world.watch.removing if n in world.running()]
-    return f"at most one removal: {_names(going)} at once" if len(going) > 1 else ""
+    return f"at most one removal is in flight: {_names(going)} at once" if len(going) > 1 else ""
 
 
 def settled(world: World) -> str:
