@@ -118,6 +118,25 @@ def test_a_connection_closed_before_its_answer_is_bad(reply):
     assert probe_of(reply, then_close=True).health == "bad"
 
 
+def test_a_trickle_does_not_move_the_deadline():
+    async def ask():
+        async with Server(b"") as server:
+            collector = Collector(SystemClock(), lambda: None)
+            began = asyncio.get_running_loop().time()
+            collector.ask([Target("a", server.address, None)], every_s=1, urgent_s=1)
+            while "a" not in collector.probes:
+                for transport in server.open:
+                    transport.write(b"H")
+                await asyncio.sleep(0.02)
+            took = asyncio.get_running_loop().time() - began
+            collector.close()
+            return collector.probes["a"].health, took
+
+    health, took = asyncio.run(ask())
+    assert health == "timeout"
+    assert fetch.TOTAL_S <= took < 3 * fetch.TOTAL_S
+
+
 def test_where_nothing_listens_is_refused():
     async def ask():
         async with Server(b"") as server:
