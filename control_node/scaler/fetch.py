@@ -19,6 +19,7 @@ CONNECT_S = 0.5
 TOTAL_S = 2.0
 MOST_BYTES = 64 * 1024  # head and body
 MOST_CONNECTING = 64  # at a time: a listener's backlog is about 100
+MOST_ASKING = 1000  # at a time: more would wait for us, not for those who are asked
 _TICK_S = 0.05
 
 Problem = Literal["refused", "timeout", "broken"]
@@ -43,6 +44,7 @@ class _Ask:
     done: Callback
     deadline: float = math.inf  # counts from when it is sent, or a connection for it begun
     is_retry: bool = False
+    has_begun: bool = False
 
 
 class _Connection(asyncio.Protocol):
@@ -68,7 +70,7 @@ class _Connection(asyncio.Protocol):
             self.transport.write(self.ask.request)
 
     def data_received(self, data: bytes) -> None:
-        if self.ask is None:
+        if self.ask is None or not self.ask.has_begun:
             self.close()  # nobody asked
             return
         self._buffer += data
@@ -83,7 +85,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         was_used = bool(self._buffer)
         self.transport = None
-        if self.ask is None:
+        if self.ask is None or not self.ask.has_begun:
             return
         if was_used or self.ask.is_retry:
             self.finish(Reply(problem="broken", reason="closed before its answer"), keep=False)
@@ -134,7 +136,9 @@ class Fetcher:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[Hashable, _Connection] = {}
-        self._waiting: deque[_Connection] = deque()
+        self._asking = 0
+        self._asked: deque[_Connection] = deque()  # whose ask has not begun
+        self._waiting: deque[_Connection] = deque()  # for a turn to connect
         self._open_tasks: set[asyncio.Task[None]] = set()
         # Time limits are equal, so deadlines come in the order in which they are set.
         self._deadlines: deque[tuple[_Ask, _Connection]] = deque()
@@ -158,11 +162,21 @@ class Fetcher:
         head = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\n\r\n"
         connection.ask = _Ask(head.encode(), done)
         self.open_asks += 1
-        if connection.transport is not None and not connection.transport.is_closing():
-            self._limit(connection)
-            connection.send()
-        else:
-            self.reopen(connection)
+        self._asked.append(connection)
+        self._ask_more()
+
+    def _ask_more(self) -> None:
+        while self._asked and self._asking < MOST_ASKING:
+            connection = self._asked.popleft()
+            if connection.ask is None or connection.ask.has_begun:
+                continue  # forgotten meanwhile
+            connection.ask.has_begun = True
+            self._asking += 1
+            if connection.transport is not None and not connection.transport.is_closing():
+                self._limit(connection)
+                connection.send()
+            else:
+                self.reopen(connection)
 
     def _limit(self, connection: _Connection) -> None:
         """Set the time limit of an ask that has none yet."""
@@ -189,6 +203,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close all; nothing may be asked after it."""
+        self._asked.clear()
         for key in list(self._connections):
             self.forget(key)
         for task in self._open_tasks:
@@ -199,7 +214,9 @@ class Fetcher:
     def finished(self, ask: _Ask, reply: Reply) -> None:
         """Of a connection: the ask has its answer."""
         self.open_asks -= 1
+        self._asking -= ask.has_begun
         ask.done(reply)
+        self._ask_more()
 
     def _open_more(self) -> None:
         while self._waiting and len(self._open_tasks) < MOST_CONNECTING:

@@ -137,6 +137,20 @@ def test_a_trickle_does_not_move_the_deadline():
     assert fetch.TOTAL_S <= took < 3 * fetch.TOTAL_S
 
 
+def test_those_that_wait_for_a_turn_are_not_late(monkeypatch):
+    monkeypatch.setattr(fetch, "MOST_ASKING", 1)
+
+    async def ask():
+        async with Server(None) as silent, Server(answer(b"ok")) as quick:
+            collector = Collector(SystemClock(), lambda: None)
+            targets = [Target(f"silent-{i}", silent.address, None) for i in range(2)]
+            await collector.sweep([*targets, Target("quick", quick.address, None)])
+            collector.close()
+            return {name: probe.health for name, probe in collector.probes.items()}
+
+    assert asyncio.run(ask()) == {"silent-0": "timeout", "silent-1": "timeout", "quick": "ok"}
+
+
 def test_where_nothing_listens_is_refused():
     async def ask():
         async with Server(b"") as server:
