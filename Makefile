@@ -11,7 +11,7 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
 CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,11 @@ demo: $(READY) ## Stand a lab up, load it, watch it scale, take it down
 # Three at a time, as real labs wait more than they work; a file's tests share its lab.
 test: $(READY) ## Run every test that needs no virtual machine
 	@$(BIN)/python -m pytest -q -n 3 --dist loadscope
+
+SEEDS := 10000
+
+soak: $(READY) ## Simulate many labs with faults: make soak SEEDS=10000
+	@$(BIN)/python -m tests.simulation --seeds 1:$(SEEDS)
 
 bench: $(READY) ## Measure
 	@$(BIN)/python -m benchmarks

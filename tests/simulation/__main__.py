@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.simulation.many import broken_ones
+from tests.simulation.many import outcomes
 from tests.simulation.world import simulate
 
 SHOWN = 30
@@ -15,6 +15,7 @@ SHOWN = 30
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,16 +29,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.seeds:
         first, _, last = args.seeds.partition(":")
         began = time.perf_counter()
-        broken = broken_ones(int(first), int(last), args.processes)
-        for outcome in broken:
-            _say(outcome.line)
+        broken = 0
+        for outcome in outcomes(int(first), int(last), args.processes):
+            if outcome.broken:
+                broken += 1
+                _say(outcome.line)
         count = int(last) - int(first) + 1
         took = time.perf_counter() - began
-        _say(f"{count} seeds, {len(broken)} broken, {took:.1f} s")
+        _say(f"{count} seeds, {broken} broken, {took:.1f} s")
         return int(bool(broken))
     outcome = simulate(args.seed or 0)
     _say("\n".join(outcome.events[-args.events :]))
-    _say(outcome.line if outcome.broken else f"seed {outcome.seed}: all held")
+    _say(outcome.line if outcome.broken else f"seed {outcome.seed}: all held ({outcome.digest})")
     return int(bool(outcome.broken))
 
 

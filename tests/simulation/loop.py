@@ -131,6 +131,7 @@ class Loop:
         self.current: Task | None = None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
+        self._until = 0.0
         self._failure: BaseException | None = None
         self._processes: list[Process] = []
 
@@ -186,7 +187,10 @@ class Loop:
     def sleep(self, seconds: float) -> None:
         """Of a task: go on after `seconds`. Raises Killed if its process dies meanwhile."""
         task = self._here()
-        waits = task.waits + 1
+        waits, until = task.waits + 1, self.now + max(0.0, seconds)
+        if until <= self._until and not (self._queue and self._queue[0][0] <= until):
+            self.clock.advance(max(0.0, seconds))  # nothing happens meanwhile: no need to switch
+            return
         self.later(max(0.0, seconds), lambda: self._wake(task, waits))
         self._suspend(task)
 
@@ -273,6 +277,7 @@ class Loop:
 
     def run(self, until: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Let everything happen that happens up to then, or until it is over."""
+        self._until = until
         while self._queue and self._queue[0][0] <= until:
             at, _, event = heapq.heappop(self._queue)
             self.clock.advance(max(0.0, at - self.now))

@@ -61,6 +61,11 @@ class SimDriver(FakeDriver):
         super()._call(operation, ref, watched)
         self._watcher.crossing(f"after {operation} {ref.name}")
 
+    @property
+    def may_hang(self) -> bool:
+        """Whether a question may take a while."""
+        return any(plan.operation == "get" and plan.left for plan in self._plans)
+
     def put_in(self, specs: Mapping[tuple[str, str], ServerSpec]) -> None:
         """Servers that have been running for a while."""
         for key, spec in specs.items():
@@ -148,7 +153,7 @@ class Agents:
     driver: SimDriver
     reached: Callable[[], frozenset[str]]
     load: Load = field(default_factory=Load)
-    app_s: float = 0.5  # from a server's RUNNING to its app's first answer
+    app_s: float = 0.05  # from a server's RUNNING to its app's first answer
     broken_boots: set[str] = field(default_factory=set)  # their next life's app never comes up
     by_name: dict[str, Agent] = field(default_factory=dict)
 

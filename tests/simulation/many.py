@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.world import Outcome, simulate
@@ -10,16 +12,16 @@ from tests.simulation.world import Outcome, simulate
 CHUNK = 10
 
 
-def broken_ones(first: int, last: int, processes: int) -> list[Outcome]:
-    """The outcomes that broke something, of the seeds from `first` to `last`, in their order."""
+def outcomes(first: int, last: int, processes: int) -> Iterator[Outcome]:
+    """What came of the seeds from `first` to `last`, in their order."""
     context = multiprocessing.get_context("spawn")  # threads of ours would not survive a fork
     with ProcessPoolExecutor(processes, context) as pool:
-        outcomes = pool.map(_outcome, range(first, last + 1), chunksize=CHUNK)
-        return [outcome for outcome in outcomes if outcome.broken]
+        yield from pool.map(_outcome, range(first, last + 1), chunksize=CHUNK)
 
 
 def _outcome(seed: int) -> Outcome:
     try:
-        return simulate(seed)
+        outcome = simulate(seed)
     except Exception as error:  # of the simulation itself: say of which seed
-        return Outcome(seed, f"{type(error).__name__}: {error}", 0.0, (), "", 0.0, {})
+        return Outcome(seed, f"{type(error).__name__}: {error}", 0.0, (), "", {})
+    return outcome if outcome.broken else dataclasses.replace(outcome, events=())

@@ -21,7 +21,7 @@ from labcore.codec import decode, encode
 from labcore.errors import LabError
 from labcore.services import Service
 from labcore.wire.lab import Desired, Lab, PowerState, Scaling
-from labcore.wire.scaler import ScalerStatus
+from labcore.wire.scaler import BalancerStatus, ScalerStatus
 from server_manager.drivers.base import ServerRef, ServerSpec
 from server_manager.drivers.fake import FakeDriver
 from server_manager.executors import Inline
@@ -39,7 +39,7 @@ STRAY = "agent-9"  # looks like one of ours; its number is above every maximum
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own below it, if it is there
 UP_LIMIT_S = 120.0
 QUIET_LIMIT_S = 600.0
-KEPT_EVENTS = 400
+KEPT_EVENTS = 2000
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class Outcome:
     at_s: float
     events: tuple[str, ...]  # the last ones
     digest: str  # of all events: equal for equal seeds
-    virtual_s: float
     told: Mapping[str, int]  # how often each kind of fault befell
 
     @property
@@ -191,7 +190,7 @@ class World:
         self.loop.close()
         self.host.disk.close()
         return Outcome(
-            self.seed, broken, at_s, tuple(self.trace), self.digest.hexdigest(), at_s, self.told
+            self.seed, broken, at_s, tuple(self.trace), self.digest.hexdigest(), self.told
         )
 
     def _live(self) -> None:
@@ -226,6 +225,7 @@ class World:
         written["out"], written["in"] = written.pop("out_above"), written.pop("in_below")
         self._wish({"scaling": {**written, "mode": self._mode()}, "groups": _groups(count)})
         self._add_stray()
+        self.agents.app_s = self.rng.choice((0.2, 0.5, 1.0))
         self.driver.takes_s = self.rng.choice(((0.02, 0.2), (0.1, 1.0), (0.5, 3.0)))
         self.watch.begin(self)
 
@@ -285,6 +285,7 @@ class Prober:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._travelled = ScalerStatus(LAB, "", False, BalancerStatus(None, {}), (), ())
 
     def unhealthy(self, services: tuple[Service, ...], endpoints: Mapping[str, str]) -> str:
         """See Prober."""
@@ -303,8 +304,10 @@ class Prober:
             return nodes
         if not world.scaler.alive:
             return frozenset()
-        status = decode(ScalerStatus, encode(world.scaler.desk.status()))
-        backends = status.balancer.backends
+        status = world.scaler.desk.status()
+        if status.balancer.backends != self._travelled.balancer.backends:
+            self._travelled = decode(ScalerStatus, encode(status))
+        backends = self._travelled.balancer.backends
         return nodes.intersection(n for group in backends.values() for n in group)
 
     def refused(self, url: str) -> str:
