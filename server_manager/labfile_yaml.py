@@ -10,6 +10,7 @@ import yaml
 
 from labcore.errors import UsageProblem
 
+MOST_CHARACTERS = 128 * 1024  # as JSON a request carries half of that; the rest is for comments
 _STEP = re.compile(r"([A-Za-z0-9_-]+)|\[(\d+)\]")
 
 
@@ -34,6 +35,8 @@ class _Loader(yaml.SafeLoader):
 
 def parse_yaml(text: str, source: str) -> object:
     """The value of a YAML text. Raises UsageProblem with `source`, line and column."""
+    if len(text) > MOST_CHARACTERS:
+        raise UsageProblem(f"{source}: longer than {MOST_CHARACTERS} characters")
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - derived from SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -42,6 +45,8 @@ def parse_yaml(text: str, source: str) -> object:
         raise UsageProblem(f"{where}: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise UsageProblem(f"{source}: not YAML: {error}") from error
+    except RecursionError as error:
+        raise UsageProblem(f"{source}: lists or mappings within one another too deeply") from error
 
 
 def apply_sets(data: dict[str, object], sets: tuple[str, ...], defaults: object) -> None:

@@ -292,3 +292,9 @@ def test_what_two_groups_share_is_said_once():
         "groups[2].name: there are two groups named 'agent'",
         "scaling.min: 5 is more than max (allowed: at most 3)",
     ]
+
+
+@pytest.mark.parametrize("text", ["lab: " + "[" * 20000, "lab: " + "x" * 200_000])
+def test_what_no_person_wrote_is_refused_quickly(text: str):
+    (said,) = problems(text)
+    assert said.startswith("lab.yaml: ")
