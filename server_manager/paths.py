@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labcore.errors import UsageProblem
+
 if TYPE_CHECKING:
     # Only for its name: every command imports this module.
     from server_manager.drivers.base import ServerRef
@@ -33,9 +35,18 @@ class StatePaths:
         return StatePaths(Path(platformdirs.user_state_dir("labctl")))
 
     def make(self) -> None:
-        """Make the state directory, for its owner only. May be called twice."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.labs.mkdir(mode=0o700, exist_ok=True)
+        """Make the state directory, for its owner only. May be called twice.
+
+        Raises UsageProblem if there can be none.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.labs.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise UsageProblem(
+                f"{self.root} cannot be the state directory: {error.strerror}",
+                f"{STATE_DIR_VARIABLE} names another one",
+            ) from error
 
     @property
     def database(self) -> Path:

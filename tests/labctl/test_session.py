@@ -224,3 +224,12 @@ def test_leftovers_are_processes_of_labs_that_are_gone(tmp_path: Path):
         (4, "python -m http.server"),
     ]
     assert leftovers(labs, ["demo"], processes) == [(1, "gone")]
+
+
+def test_a_state_directory_that_cannot_be_is_told(labctl: Labctl, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "file"))
+    done = labctl("up", "--lab", "demo")
+    assert done.code == 2
+    assert done.err.startswith(f"Error: {tmp_path / 'file'} cannot be the state directory: ")
+    assert "LABCTL_STATE_DIR" in done.err
