@@ -79,14 +79,18 @@ def run(
 def run_attached(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> int:
-    """Run a program on our own terminal (stdin, stdout, stderr inherited); its exit code."""
+    """Run a program on our own terminal (stdin, stdout, stderr inherited); its exit code.
+
+    128 + the signal if one ended it, as shells tell it.
+    """
     try:
         completed = subprocess.run(
             tuple(argv), env={**os.environ, **(env or {})}, cwd=cwd, check=False
         )
     except OSError as error:
         raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
-    return completed.returncode
+    code = completed.returncode
+    return code if code >= 0 else 128 - code
 
 
 def spawn(

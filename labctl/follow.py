@@ -45,7 +45,9 @@ class Run:
         if event.node is not None and event.kind in (EventKind.GATE, EventKind.SERVER):
             node = self.nodes.setdefault(event.node, NodeProgress())
             if event.kind is EventKind.GATE:
-                node.gates[str(event.data.get("gate"))] = _seconds(event)
+                # `serving` is told by the scaler too, which counts from when it met the node.
+                gate = str(event.data.get("gate"))
+                node.gates[gate] = max(_seconds(event), node.gates.get(gate, 0.0))
             else:
                 going_on = event.data.get("outcome") == "begun"
                 node.doing = str(event.data.get("operation", "")) if going_on else ""

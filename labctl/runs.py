@@ -43,7 +43,7 @@ def carry_out(session: Session, lab: str, begin: Callable[[], int], show: Show) 
     except KeyboardInterrupt:
         _stop(session, lab, run, show)
     except Unreachable as error:
-        hint = f"labctl up --lab {lab} goes on"
+        hint = "the same command again goes on where it stopped"
         raise Unreachable(f"the server-manager died: {error.message}", hint) from error
     run.check()
     return run

@@ -107,7 +107,7 @@ class Manager:
         if joined is not None and encode(spec) != encode(lab.spec):
             raise Conflict(
                 f"lab {lab.name!r}: `up` of another lab file is still running",
-                "wait for its end, or cancel it",
+                "wait for its end, or press Ctrl-C where it was begun",
             )
         return joined
 

@@ -36,7 +36,7 @@ def stop(
     here, lab = _find(ctx)
     if force:
         here.manager.server_action(lab.lab, node, "kill")
-        plain.result(f"{node} was stopped by force; the lab will heal it")
+        plain.result(f"{node} was stopped by force; {_healer(lab, node)}")
     else:
         plain.result(here.manager.power(f"{lab.lab}/{node}", "off"))
 
@@ -53,7 +53,9 @@ def resume(ctx: typer.Context, node: NodeArgument) -> None:
 
 def kill(ctx: typer.Context, node: NodeArgument) -> None:
     """Let a node die at once. That is a fault: watch the lab heal it."""
-    _act(ctx, node, "kill", "was killed; labctl status --watch shows it heal")
+    here, lab = _find(ctx)
+    here.manager.server_action(lab.lab, node, "kill")
+    plain.result(f"{node} was killed; {_healer(lab, node)}")
 
 
 def logs(
@@ -88,6 +90,13 @@ def _find(ctx: typer.Context) -> tuple[Session, Lab]:
 
     here = session.connect_if_labs()
     return here, here.lab(options(ctx).lab)
+
+
+def _healer(lab: Lab, node: str) -> str:
+    """Who brings a dead node back: the scaler, but not the node on which it runs itself."""
+    if any(server.name == node and server.role == "control" for server in lab.servers):
+        return f"labctl up --lab {lab.lab} repairs it"
+    return "labctl status --watch shows it heal"
 
 
 def _act(ctx: typer.Context, node: str, action: str, done: str) -> None:

@@ -49,12 +49,13 @@ def status(ctx: typer.Context) -> None:
 
 
 @server.command("token")
-def token() -> None:
+def token(ctx: typer.Context) -> None:
     """Print the token that its API wants."""
     from labcore.files import read_secret
     from labctl import session
 
-    plain.result(read_secret(session.connect().paths.admin_token))
+    found = read_secret(session.connect().paths.admin_token)
+    plain.show_json({"token": found}) if options(ctx).json else plain.result(found)
 
 
 def api(

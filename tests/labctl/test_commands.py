@@ -180,6 +180,23 @@ def test_exec_runs_in_the_folder_of_the_node(double: Double, here: Path):
     assert done.stdout == f"{folder}\nagent-1 -x --lab\n"
 
 
+def test_exec_tells_a_signal_as_shells_do(labctl: Labctl, double: Double, here: Path):
+    (Path(os.environ["LABCTL_STATE_DIR"]) / "labs/demo/nodes/agent-1").mkdir(parents=True)
+    assert labctl("exec", "agent-1", "--", "sh", "-c", "kill -9 $$").code == 128 + 9
+
+
+def test_a_dead_control_node_is_for_up_to_repair(labctl: Labctl, double: Double):
+    assert "labctl up --lab demo" in labctl("kill", "control").out
+    assert "labctl up --lab demo" in labctl("stop", "control", "--force").out
+    assert "--watch" in labctl("kill", "agent-1").out
+
+
+def test_the_token_as_json(labctl: Labctl, double: Double):
+    token = labctl("server", "token").out.strip()
+    assert token
+    assert json.loads(labctl("server", "token", "-o", "json").out) == {"token": token}
+
+
 def test_exec_on_what_is_not_there(labctl: Labctl, double: Double):
     done = labctl("exec", "agent-9", "--", "true")
     assert done.code == 3

@@ -12,6 +12,7 @@ import pytest
 from labcore.errors import Conflict
 from labcore.wire.event import Event, EventKind
 from labctl.cli.main import main
+from labctl.follow import Run
 from tests.labctl.conftest import Labctl
 from tests.labctl.double import AT, Double, end, gate, lab
 
@@ -40,6 +41,13 @@ def test_up_tells_every_gate_and_ends_with_the_lab(labctl: Labctl, double: Doubl
     ]
     assert "port 8080 is held by squid: 20001 is used" in lines[6:]
     assert any(line.split()[:3] == ["agent-1", "healthy", "1.7"] for line in lines)
+
+
+def test_a_gate_that_is_told_twice_counts_from_the_beginning():
+    run = Run("demo", 1)
+    for seconds in (8.3, 0.5):
+        run.add(gate(2, "agent-1", "serving", seconds))
+    assert run.slowest() == [("agent-1", "serving", 8.3)]
 
 
 def test_up_as_json_prints_the_status_alone(labctl: Labctl, double: Double):
@@ -204,4 +212,4 @@ def test_a_server_manager_that_dies_is_told(labctl: Labctl, double: Double, caps
     double.server.handle_error = lambda *_: None  # type: ignore[method-assign]
     double.labs = [lab(double.url)]
     assert main(["up"]) == 1
-    assert "labctl up --lab demo goes on" in capsys.readouterr().err
+    assert "the same command again goes on" in capsys.readouterr().err
