@@ -57,7 +57,11 @@ class Database:
         # A crash of ours loses nothing then; a crash of the machine takes the servers with it.
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        self._upgrade(path)
+        try:
+            self._upgrade(path)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Close the file; no call may follow."""
@@ -78,11 +82,12 @@ class Database:
             self._depth += 1
             try:
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            else:
                 self._connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself where the disk was full, but not always.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
             finally:
                 self._depth -= 1
 

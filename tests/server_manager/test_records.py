@@ -1,6 +1,7 @@
 """What is written down: transactions, schema, journal, events, tokens, paths, log."""
 
 import logging
+import sqlite3
 import stat
 import threading
 
@@ -203,3 +204,17 @@ class TestSecrets:
 def test_the_state_directory_is_named_by_the_environment(tmp_path):
     assert StatePaths.find({"LABCTL_STATE_DIR": str(tmp_path)}).root == tmp_path
     assert StatePaths.find({}).root.name == "labctl"
+
+
+def test_a_full_disk_is_told_as_that_and_passes(tmp_path):
+    database = Database(tmp_path / "db")
+    (pages,) = database.rows("PRAGMA page_count")[0]
+    database.rows(f"PRAGMA max_page_count = {pages}")
+    event = "INSERT INTO events (at, lab, kind, message, data) VALUES ('', 'x', '', ?, '')"
+    with pytest.raises(sqlite3.OperationalError, match="full"), database.transaction() as writing:
+        writing.execute(event, ("x" * 100_000,))
+    database.rows(f"PRAGMA max_page_count = {pages + 100}")
+    with database.transaction() as writing:
+        writing.execute(event, ("x" * 100_000,))
+    assert database.rows("SELECT count(*) FROM events")[0][0] == 1
+    database.close()
