@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from labcore.errors import LabError
 
 MOST_AT_ONCE = 16
 Task = Callable[[], None]
+Lock = AbstractContextManager[object]
 _log = logging.getLogger(__name__)
 
 
@@ -24,6 +26,10 @@ class Executor(Protocol):
 
     def gather(self, tasks: Sequence[Task]) -> tuple[LabError, ...]:
         """Run all tasks to their end, the first ones first; what those raised that failed."""
+        ...
+
+    def lock(self) -> Lock:
+        """A new lock that tasks wait for; the task that holds it may take it again."""
         ...
 
 
@@ -39,7 +45,11 @@ class Threads:
         if not tasks:
             return ()
         with ThreadPoolExecutor(min(len(tasks), MOST_AT_ONCE)) as pool:
-            return tuple(error for error in pool.map(_outcome, tasks) if error is not None)
+            return tuple(error for error in pool.map(outcome, tasks) if error is not None)
+
+    def lock(self) -> Lock:
+        """See Executor."""
+        return threading.RLock()
 
 
 class Inline:
@@ -51,10 +61,15 @@ class Inline:
 
     def gather(self, tasks: Sequence[Task]) -> tuple[LabError, ...]:
         """See Executor."""
-        return tuple(error for error in map(_outcome, tasks) if error is not None)
+        return tuple(error for error in map(outcome, tasks) if error is not None)
+
+    def lock(self) -> Lock:
+        """See Executor."""
+        return threading.RLock()
 
 
-def _outcome(task: Task) -> LabError | None:
+def outcome(task: Task) -> LabError | None:
+    """What a task raised, if it failed; a fault in the program is logged and told as one."""
     try:
         task()
     except LabError as error:

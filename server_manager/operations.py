@@ -19,6 +19,7 @@ from labcore.wire.event import EventKind
 from labcore.wire.lab import Desired, PowerState, Wanted
 from server_manager.core import Core
 from server_manager.drivers.base import Driver, DriverServer, Pausing
+from server_manager.executors import Lock
 from server_manager.journal import Operation
 from server_manager.registry import LabRecord, ServerRecord
 
@@ -43,7 +44,7 @@ class Operations:
         self._core = core
         self._observer = observer
         self._guard = threading.Lock()
-        self._locks: dict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._locks: dict[str, Lock] = defaultdict(core.executor.lock)
         self._current: dict[str, str] = {}
 
     def current(self, server: ServerRecord) -> str | None:

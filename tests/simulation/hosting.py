@@ -6,10 +6,9 @@ import contextlib
 import random
 import sqlite3
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from labcore.clock import Clock
 from labcore.codec import decode, encode
@@ -21,7 +20,7 @@ from server_manager.database import Database
 from server_manager.drivers.base import ServerRef
 from server_manager.drivers.fake import FakeDriver
 from server_manager.events import EventLog
-from server_manager.executors import Executor, Task
+from server_manager.executors import Executor, Task, outcome
 from server_manager.journal import Journal
 from server_manager.manager import Manager
 from server_manager.paths import StatePaths
@@ -121,18 +120,12 @@ class SimExecutor:
 
     def gather(self, tasks: Sequence[Task]) -> tuple[LabError, ...]:
         """See Executor."""
-        found = self._loop.gather([lambda t=task: _outcome(t) for task in tasks])  # type: ignore[misc]
+        found = self._loop.gather([lambda t=task: outcome(t) for task in tasks])  # type: ignore[misc]
         return tuple(error for error in found if error is not None)
 
-
-def _outcome(task: Task) -> LabError | None:
-    try:
-        task()
-    except LabError as error:
-        return error
-    except Exception as error:
-        return LabError(f"internal error: {type(error).__name__}: {error}")
-    return None
+    def lock(self) -> Lock:
+        """See Executor. Not a real one: who waits for that keeps everybody else from going on."""
+        return Lock(self._loop)
 
 
 def make_core(
@@ -195,9 +188,6 @@ class Host:
             return
         self.process = process = self.loop.process("the server-manager")
         self.manager = Manager(self._core(process))
-        # Locks that other tasks can wait for: one that waits for a real one would stop them all.
-        locks: Any = defaultdict(lambda: Lock(self.loop))
-        self.manager.operations._locks = locks
         self.loop.spawn(process, self._recover, cause="recovery")
 
     def _recover(self) -> None:

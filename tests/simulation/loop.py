@@ -12,6 +12,7 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -103,7 +104,7 @@ class VirtualClock(FakeClock):
         self._loop.sleep(seconds)
 
 
-class Lock:
+class Lock(AbstractContextManager[None]):
     """A lock that a task may take again; others wait on the loop."""
 
     def __init__(self, loop: Loop) -> None:
