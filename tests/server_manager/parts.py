@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,4 +73,7 @@ def make_parts(
         executor or Inline(),
         is_free=lambda port: port not in busy,
     )
-    return Parts(Manager(core), driver, prober, clock, busy)
+    parts = Parts(Manager(core), driver, prober, clock, busy)
+    # Python 3.13 warns about a connection that nobody closed.
+    weakref.finalize(parts, core.database.close)
+    return parts
