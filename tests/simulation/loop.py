@@ -290,9 +290,10 @@ class Loop:
         self.clock.advance(max(0.0, until - self.now))
 
     def close(self) -> None:
-        """End every task, so that their threads are free."""
+        """End every task, so that their threads are free. Nothing else happens any more."""
+        self._queue.clear()
         for process in self._processes:
             self.kill(process)
-        while self._queue and any(p.tasks for p in self._processes):
-            _, _, event = heapq.heappop(self._queue)
-            event()
+        for process in self._processes:
+            for task in [t for t in process.tasks if t.worker is not None]:
+                self._switch(task)

@@ -126,6 +126,7 @@ class Agent:
 
     name: str
     life: float | None = None
+    app_s: float = 0.0  # from the end of its boot to its app's first answer
     draining: bool = False
     seq: int = 0
     unreached_since: float | None = None
@@ -153,7 +154,7 @@ class Agents:
     driver: SimDriver
     reached: Callable[[], frozenset[str]]
     load: Load = field(default_factory=Load)
-    app_s: float = 0.05  # from a server's RUNNING to its app's first answer
+    app_s: float = 0.05  # of the lives that begin now
     broken_boots: set[str] = field(default_factory=set)  # their next life's app never comes up
     by_name: dict[str, Agent] = field(default_factory=dict)
 
@@ -163,7 +164,7 @@ class Agents:
         life = self.driver.life(self.lab, name)
         if life != agent.life:
             kept = (agent.lie, agent.illness, agent.deaf)
-            agent = self.by_name[name] = Agent(name, life, seq=self.rng.randrange(3))
+            agent = self.by_name[name] = Agent(name, life, self.app_s, seq=self.rng.randrange(3))
             agent.lie, agent.illness, agent.deaf = kept
             agent.never_up = life is not None and name in self.broken_boots
             self.broken_boots.discard(name)
@@ -181,7 +182,7 @@ class Agents:
         if agent.never_up or agent.illness is not None:
             return False
         booted = (agent.life or 0.0) + self.driver.boot_of(self.lab, name)
-        return self.loop.now >= booted + self.app_s
+        return self.loop.now >= booted + agent.app_s
 
     def serving(self, loaded: frozenset[str]) -> frozenset[str]:
         """Those that nginx's configuration names and that answer."""
