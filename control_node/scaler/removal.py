@@ -85,6 +85,8 @@ def _surplus(scene: Scene, roster: Roster) -> tuple[Server, str] | None:
     victim = roster.active[-1]
     if scene.ledger.power(victim.name) is not None or not _leaves_enough(roster, victim):
         return None
+    if len(roster.serving - {victim.name}) < roster.minimum and _answers(scene, victim):
+        return None  # it is about to serve, and would be needed at once
     return victim, f"{roster.count} nodes, {roster.desired} wished for"
 
 

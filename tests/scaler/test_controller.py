@@ -223,6 +223,16 @@ def test_a_lost_node_is_replaced_under_a_new_number_and_stopped(world):
     assert "lost" in world.changes("agent-1")
 
 
+def test_none_is_chosen_to_leave_that_would_be_called_back_at_once(tmp_path):
+    world = World(tmp_path, initial=3)
+    world.balancer.faults.refuse_tests = 5  # all are healthy, and none is routed to yet
+    world.desired = 2
+    world.run_until(lambda: len(world.serving) >= 2)
+    settle(world, 2)
+    # Once before it is healthy, when it is no loss, and once at the end.
+    assert world.changes("agent-3").count("drain") <= 2
+
+
 def test_a_lost_node_that_comes_back_while_it_is_turned_off_is_not_routed_to(world):
     settle(world, 2)
     world.power_s = 3.0
