@@ -43,16 +43,22 @@ class Manager:
             server = self.core.servers.find(entry.lab, entry.node)
             found = self.core.labs.find(entry.lab)
             if server is not None and found is not None and not found.running:
-                self._finish(found, server)
+                self._finish(found, server, entry.operation)
 
-    def _finish(self, lab: LabRecord, server: ServerRecord) -> None:
-        """Make one server what it is wanted to be, in the background."""
+    def _finish(self, lab: LabRecord, server: ServerRecord, operation: str) -> None:
+        """Make one server what it is wanted to be, in the background.
+
+        One that is to go and was not being turned off yet is left to the scaler, if there is one:
+        it may serve, and nobody else drains it.
+        """
+        is_up = lab.desired is Desired.UP
+        is_drained = operation in ("stop", "kill", "destroy")
 
         def work() -> None:
             try:
-                if lab.desired is Desired.UP and server.wanted is not Wanted.OFF:
+                if is_up and server.wanted is not Wanted.OFF:
                     self.operations.ensure_on(lab, server)
-                else:
+                elif not is_up or is_drained or lab.spec.group(server.group).scaling is None:
                     self.operations.power_off(lab, server)
             except LabError as error:
                 self.core.events.publish_problem(error, lab.name, server.name)

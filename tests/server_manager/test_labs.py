@@ -3,7 +3,7 @@
 import pytest
 
 from labcore.errors import Conflict, DriverUnusable, NotFound, UsageProblem
-from labcore.wire.lab import Desired, LabState, PowerState
+from labcore.wire.lab import Desired, LabState, PowerState, Wanted
 from server_manager.drivers.base import DriverHealth
 from server_manager.drivers.fake import Failure
 from tests.server_manager.parts import LAB, make_parts
@@ -276,4 +276,23 @@ def test_a_single_operation_that_a_crash_interrupted_is_finished(tmp_path):
     second.manager.recover()
     assert second.states()["agent-3"] == "running"
     assert all(entry.state != "begun" for entry in second.core.journal.entries())
+    second.core.database.close()
+
+
+@pytest.mark.parametrize(
+    ("operation", "state"), [("pause", "running"), ("start", "running"), ("stop", "stopped")]
+)
+def test_what_a_person_turned_off_is_drained_by_the_scaler_after_a_crash_too(
+    tmp_path, operation, state
+):
+    first = make_parts(tmp_path)
+    first.up()
+    row = first.core.servers.get("demo", "agent-2")
+    first.core.servers.want(row, Wanted.OFF)
+    first.core.journal.begin("demo", row.name, operation)
+    first.core.database.close()
+
+    second = make_parts(tmp_path, driver=first.driver, clock=first.clock)
+    second.manager.recover()
+    assert second.states()["agent-2"] == state
     second.core.database.close()
