@@ -46,6 +46,7 @@ class Watch:
     def begin(self, world: World) -> None:
         """The foreign servers are as they should stay."""
         self.foreign = foreign_servers(world)
+        self.look(world)
 
     def effect(self, world: World, operation: str, ref: ServerRef, cause: str) -> None:
         """A driver call is about to change a server. Raises Broken."""

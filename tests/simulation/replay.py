@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from labcore.clock import FakeClock
-from labcore.wire.lab import Desired, PowerState, Wanted
+from labcore.wire.lab import Desired, Wanted
 from server_manager.drivers.fake import FakeDriver
 from server_manager.executors import Inline
-from server_manager.journal import unfinished
+from server_manager.journal import Entry, unfinished
 from server_manager.manager import Manager
 from server_manager.probes import FakeProber
 from tests.simulation.hosting import Disk, SimDatabase, make_core, new_disk
+from tests.simulation.machines import ON
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -33,7 +34,7 @@ def broken_replay(world: World) -> str:
     driver = _copy_of_driver(world)
     with _copy_of_disk(world) as disk:
         first = _manager(world, disk, driver)
-        left = [(e.lab, e.node) for e in unfinished(first.core.journal.entries())]
+        left = unfinished(first.core.journal.entries())
         first.recover()
         why = _illegal(first, driver, left)
         if why:
@@ -44,26 +45,23 @@ def broken_replay(world: World) -> str:
     return f"journal replay is idempotent: {again[0].operation} again" if again else ""
 
 
-def _illegal(manager: Manager, driver: FakeDriver, left: list[tuple[str, str]]) -> str:
-    entries = manager.core.journal.entries()
-    begun = [e for e in entries if e.state == "begun"]
+def _illegal(manager: Manager, driver: FakeDriver, left: Sequence[Entry]) -> str:
+    core = manager.core
+    begun = [e for e in core.journal.entries() if e.state == "begun"]
     if begun:
         return f"{begun[0].operation} of {begun[0].node} is still begun"
-    for lab in manager.core.labs.all():
-        if lab.running:
-            return f"the run of {lab.name} goes on for ever"
-    for lab_name, node in left:
-        lab_or_none, row = (
-            manager.core.labs.find(lab_name),
-            manager.core.servers.find(lab_name, node),
-        )
-        if lab_or_none is None or row is None:
+    if any(lab.running for lab in core.labs.all()):
+        return "a run goes on for ever"
+    for entry in left:
+        lab, server = core.labs.find(entry.lab), core.servers.find(entry.lab, entry.node)
+        if lab is None or server is None:
             continue
-        is_wanted = lab_or_none.desired is Desired.UP and row.wanted is not Wanted.OFF
-        state = driver.get(row.ref).state
-        is_on = state in (PowerState.RUNNING, PowerState.STARTING, PowerState.PAUSED)
-        if is_on != is_wanted:
-            return f"{node} is {state}, and wanted {row.wanted}"
+        is_wanted = lab.desired is Desired.UP and server.wanted is not Wanted.OFF
+        if not is_wanted and entry.operation not in ("stop", "kill", "destroy"):
+            continue  # the scaler drains it first
+        state = driver.get(server.ref).state
+        if (state in ON) != is_wanted:
+            return f"{server.name} is {state}, and wanted {server.wanted}"
     return ""
 
 
