@@ -25,6 +25,7 @@ from server_manager.registry import LabRecord, ServerRecord
 
 STOPPING_LIMIT_S = 90.0
 OFF = (PowerState.STOPPED, PowerState.ABSENT)
+_ON = (PowerState.STARTING, PowerState.RUNNING, PowerState.PAUSED)
 Observer = Callable[[str, str, float], None]  # operation, outcome, seconds
 _log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Operations:
                 return
             operation: Operation = "kill" if force else "stop"
             self._do(server, operation, lambda: driver.stop(server.ref, force=force))
-            self._settled(driver, server)
+            if (state := self._settled(driver, server)) in _ON:
+                raise self._undone(server, operation, state)
 
     def destroy(self, lab: LabRecord, server: ServerRecord) -> None:
         """Remove it with all that it kept. Raises DriverFailed when its state is not known."""
@@ -113,6 +115,9 @@ class Operations:
         with self._only(server):
             self._known(driver, server)
             self._do(server, "destroy", lambda: driver.destroy(server.ref))
+            # It is forgotten next: what is still there then, nobody would ever find again.
+            if (state := self._known(driver, server)) is not PowerState.ABSENT:
+                raise self._undone(server, "destroy", state)
 
     def remove(self, lab: LabRecord, server: ServerRecord) -> None:
         """Destroy it and forget it; nothing happens if it is wanted again by now.
@@ -197,6 +202,14 @@ class Operations:
                 "nothing was changed; look at labctl doctor, then try again",
             )
         return found.state
+
+    def _undone(
+        self, server: ServerRecord, operation: Operation, state: PowerState
+    ) -> DriverFailed:
+        return DriverFailed(
+            f"{server.lab}/{server.name} is {state}, though its {operation} seemed to succeed",
+            "look at labctl doctor, then try again",
+        )
 
     def _do(self, server: ServerRecord, operation: Operation, call: Callable[[], None]) -> None:
         core = self._core

@@ -11,7 +11,7 @@ from labcore.clock import FakeClock, SystemClock
 from labcore.errors import Conflict, DriverFailed, Forbidden, NotFound, TimedOut, UsageProblem
 from labcore.wire.lab import Desired, PowerState, Wanted
 from server_manager.drivers.base import ServerRef
-from server_manager.drivers.fake import CAPABILITIES, FakeDriver
+from server_manager.drivers.fake import CAPABILITIES, Failure, FakeDriver
 from server_manager.executors import Threads
 from tests.server_manager.parts import Parts, make_parts
 
@@ -249,10 +249,22 @@ class TestTheScaler:
         parts = make_parts(tmp_path, driver=driver, clock=clock)
         parts.up(scaling={"min": 1, "max": 3, "removal": "destroy"}, groups=GROUPS_OF_TWO)
         parts.manager.set_group("demo", "agent", 1, None)
-        driver.meddle[moment] = lambda: on(parts, "agent-2")
+        row = parts.core.servers.get("demo", "agent-2")
+        # Written at once; the start itself waits for what is being done to the server.
+        driver.meddle[moment] = lambda: parts.core.servers.want(row, Wanted.ON)
         off(parts, "agent-2", by_scaler=True)
-        on(parts, "agent-2", by_scaler=True)  # as the scaler does with what is wanted on
+        on(parts, "agent-2")
         assert parts.states()["agent-2"] == "running"
+
+    @pytest.mark.parametrize("lie", ["stop", "destroy"])
+    def test_does_not_believe_a_driver_that_says_done_and_did_nothing(self, parts, lie):
+        parts.up(scaling={"min": 1, "max": 3, "removal": "destroy"}, groups=GROUPS_OF_TWO)
+        parts.driver.fail(lie, Failure.SKIPPED, node="agent-2")
+        with pytest.raises(DriverFailed, match=f"its {lie} seemed to succeed"):
+            off(parts, "agent-2", by_scaler=True)
+        assert "agent-2" in parts.states()  # not forgotten
+        off(parts, "agent-2", by_scaler=True)
+        assert [s.ref.name for s in parts.driver.servers("demo")] == ["agent-1", "control"]
 
     def test_may_not_turn_off_control(self, parts):
         parts.up()
