@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from labcore.errors import LabError
-from labcore.wire.lab import Desired, Mode, PowerState
+from labcore.wire.lab import Mode, PowerState
 from server_manager.drivers.fake import Failure
 from tests.simulation.machines import Illness, Lie
 
@@ -154,7 +154,7 @@ def nginx_dies(world: World) -> str:
         return ""
     world.balancer.faults.down = True
     seconds = world.rng.uniform(0.1, 6.0)
-    world.loop.later(seconds, world.balancer.restart)
+    world.loop.later(seconds, world.start_nginx)
     return f"nginx dies, for {seconds:.1f} s"
 
 
@@ -274,6 +274,31 @@ def person_acts(world: World) -> str:
     return f"a person's {action} of {node}"
 
 
+def person_downs(world: World) -> str:
+    """And up again a little later, maybe before it is down."""
+    manager, host = world.host.manager, world.host
+
+    def up_again() -> None:
+        _asks(world, lambda: host.manager.put(world.lab, world.file))
+
+    _asks(world, lambda: manager.down(world.lab))
+    world.loop.later(world.rng.uniform(0.5, 10.0), up_again)
+    return "a person's down"
+
+
+def person_cancels(world: World) -> str:
+    manager = world.host.manager
+    _asks(world, lambda: manager.cancel(world.lab))
+    return "a person cancels what is on"
+
+
+def control_dies(world: World) -> str:
+    if not world.control_runs():
+        return ""
+    world.driver.die(world.lab, "control")
+    return "the control node dies"
+
+
 def person_ups(world: World) -> str:
     manager = world.host.manager
     _asks(world, lambda: manager.put(world.lab, world.file))
@@ -301,6 +326,7 @@ KINDS: tuple[Fault, ...] = (
     workers_stay, nginx_dies, scaler_crashes, scaler_crashes, scaler_disk_full, manager_crashes,
     manager_crashes, manager_killed, manager_disk_full, partition, person_scales, person_scales,
     person_sets_mode, person_powers, person_powers, person_acts, person_ups,
+    person_downs, person_cancels, control_dies,
     person_plans,
 )  # fmt: skip
 CALM: tuple[Fault, ...] = (person_scales, person_plans)
@@ -322,12 +348,10 @@ def end(world: World) -> None:
         agent.lie, agent.illness, agent.deaf, agent.never_up = None, None, False, False
     faults = world.balancer.faults
     faults.refuse_tests = faults.ignore_reloads = faults.stuck_workers = 0
-    if faults.down:
-        world.balancer.restart()
+    world.start_nginx()
     world.scaler.store.full = world.host.disk_faults.full = world.client.unreachable = False
     world.scaler.dies_at = world.host.dies_at = None
     wanted = world.wanted()
     for node in world.names():
         if wanted.get(node) != "standby":
             world.driver._servers[world.lab, node].paused = False
-    assert world.desired is Desired.UP

@@ -91,6 +91,8 @@ class Watch:
             self._note_told(world, node)
             if node not in running:
                 self.removing.pop(node, None)  # however it ended
+        for node in loaded - serving - self.stopped_by_us:
+            self.harmed[node] = now + LATE_S  # what is seen of it may have its effect later
         for node in self.serving - serving:
             is_ours = node in self.stopped_by_us or (node not in loaded and not world.is_dark)
             if not is_ours:

@@ -212,6 +212,7 @@ class Scaler:
         self.agents: Agents
         self.pace = Pace(rng)
         self.note: Callable[[str], None] = lambda text: None
+        self.may_start: Callable[[], bool] = lambda: True
         self.on_start: Callable[[], None] = lambda: None
         self.on_step: Callable[[], None] = lambda: None
         self.on_begin: Callable[[Operation], None] = lambda operation: None
@@ -231,8 +232,8 @@ class Scaler:
         return hasattr(self, "process") and self.process.alive
 
     def start(self) -> None:
-        """Start it from what it saved; nothing happens if it runs."""
-        if self.alive:
+        """Start it from what it saved; nothing happens if it runs, or its node does not."""
+        if self.alive or not self.may_start():
             return
         loop, clock = self.loop, self.loop.clock
         self.process = loop.process("the scaler")

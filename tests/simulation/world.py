@@ -10,7 +10,7 @@ import random
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from labcore.clock import FakeClock
 from labcore.codec import decode, encode
 from labcore.errors import LabError
 from labcore.services import Service
-from labcore.wire.lab import Desired, Lab, PowerState, Scaling
+from labcore.wire.lab import Desired, Lab, LabState, PowerState, Scaling
 from labcore.wire.scaler import BalancerStatus, ScalerStatus
 from server_manager.drivers.base import ServerRef, ServerSpec
 from server_manager.drivers.fake import FakeDriver
@@ -106,14 +106,16 @@ class World:
         self.scaler.agents = self.agents
         self.host.prober = Prober(self)
         self.scaling = draw_scaling(self.rng)
-        self.desired = Desired.UP
         self.file: Mapping[str, object] = {}
+        self.control_was_on = False
         self._wire()
 
     def _wire(self) -> None:
         self.scaler.note = self.client.note = self.note
         self.scaler.on_start = lambda: self.watch.scaler_starts(self.scaler.store.saved)
         self.scaler.on_begin = lambda operation: self.watch.begins(self, operation)
+        self.scaler.may_start = self.control_runs
+        self.driver.changed = self.follow_control
         self.host.effect_watch = self._effect
         self.host.on_start = self.check_replay
 
@@ -138,6 +140,31 @@ class World:
     def is_dark(self) -> bool:
         """Whether nginx does not run."""
         return self.balancer.faults.down
+
+    @property
+    def desired(self) -> Desired:
+        """What the lab should become, as the registry on the disk has it."""
+        rows = self.host.disk.execute("SELECT desired FROM labs WHERE name = ?", (LAB,)).fetchall()
+        return Desired(rows[0]["desired"]) if rows else Desired.DESTROYED
+
+    def control_runs(self) -> bool:
+        """Whether the control node is on."""
+        return self.driver.truth(LAB, "control") is PowerState.RUNNING
+
+    def follow_control(self) -> None:
+        """Scaler and nginx live and die with their node."""
+        if not self.control_runs():
+            self.scaler.kill()
+            self.balancer.faults.down = True
+        elif not self.control_was_on:
+            self.scaler.start()
+            self.balancer.restart()
+        self.control_was_on = self.control_runs()
+
+    def start_nginx(self) -> None:
+        """Start it after its death, if its node is on."""
+        if self.control_runs() and self.is_dark:
+            self.balancer.restart()
 
     def names(self) -> list[str]:
         """The agents that there are, or were."""
@@ -197,7 +224,8 @@ class World:
 
     def _live(self) -> None:
         self._stand_up()
-        self.scaler.on_step = self.driver.changed = lambda: self.watch.check(self)
+        self.scaler.on_step = lambda: self.watch.check(self)
+        self.driver.changed = self._changed
         length = self.rng.uniform(15.0, 40.0)
         for at, fault in faults.draw(self.rng, length, calm=self.calm):
             self.loop.later(at, lambda f=fault: self._befall(f))  # type: ignore[misc]
@@ -206,8 +234,26 @@ class World:
         faults.end(self)
         self.loop.run(self.loop.now + 5.0)  # what people had asked for before is done meanwhile
         faults.end(self)
+        self.loop.spawn(self.person, self._mend, cause="person")
         self._fall_silent()
         self.check_replay()
+        self._destroy()
+
+    def _changed(self) -> None:
+        self.follow_control()
+        self.watch.check(self)
+
+    def _mend(self) -> None:
+        """Of a person: `labctl up`, until the lab is to be up and its control node runs."""
+        while True:
+            self.loop.sleep(2.0)
+            lab = self.seen()
+            if lab is None or lab.state is LabState.CONVERGING:
+                continue
+            if lab.desired is Desired.UP and self.control_runs():
+                return
+            with suppress(LabError):
+                self.host.call(lambda: self.host.manager.put(LAB, self.file), cause="person")
 
     def _befall(self, fault: faults.Fault) -> None:
         text = fault(self)
@@ -215,7 +261,7 @@ class World:
             kind = fault.__name__
             self.told[kind] = self.told.get(kind, 0) + 1
             self.note(f"fault: {text}")
-        self.watch.check(self)
+        self._changed()
 
     def _stand_up(self) -> None:
         before = _other_lab()
@@ -253,17 +299,12 @@ class World:
 
         def over() -> bool:
             found = core.labs.find(LAB)
-            if not self.scaler.alive and self._control_runs():
-                self.scaler.start()
             return found is not None and not found.running
 
         self.loop.run(self.loop.now + UP_LIMIT_S, over)
         record = core.labs.get(LAB)
         if record.running or record.problem:
             raise Broken(f"a lab without faults comes up: {record.problem}")
-
-    def _control_runs(self) -> bool:
-        return self.driver.truth(LAB, "control") is PowerState.RUNNING
 
     def _fall_silent(self) -> None:
         """Constant load, no faults: run until nothing happens any more, and see that it lasts."""
@@ -280,6 +321,18 @@ class World:
         why = invariants.settled(self)
         if why or self.loop.now >= limit:
             raise Broken(f"constant load ends in silence: {why or 'it went on and on'}")
+
+    def _destroy(self) -> None:
+        """A lab that is destroyed leaves nothing behind."""
+
+        def ask() -> None:
+            self.host.call(lambda: self.host.manager.destroy(LAB), cause="person")
+
+        self.loop.spawn(self.person, ask, cause="person")
+        self.loop.run(self.loop.now + UP_LIMIT_S, lambda: self.seen() is None)
+        left = [name for name in self.driver.names(LAB) if name != STRAY]
+        if left or self.host.disk.execute("SELECT 1 FROM labs WHERE name = ?", (LAB,)).fetchall():
+            raise Broken(f"destroy leaves nothing behind: {' '.join(left)}")
 
 
 class Prober:
