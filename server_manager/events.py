@@ -81,8 +81,9 @@ class EventLog:
     def _prune(self) -> None:
         for lab in [name for name in self._newest if name != ALL]:
             self._database.rows(
-                "DELETE FROM events WHERE lab = ?1 AND seq <= (SELECT seq FROM events"
-                " WHERE lab = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+                "DELETE FROM events WHERE lab = ? AND seq <= (SELECT seq FROM events"
+                " WHERE lab = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                lab,
                 lab,
                 KEPT_PER_LAB,
             )
@@ -94,7 +95,7 @@ class EventLog:
     def after(self, seq: int, lab: str | None, limit: int) -> tuple[Event, ...]:
         """Up to `limit` events of one lab (None: of all) newer than `seq`, oldest first."""
         rows = self._database.rows(
-            "SELECT * FROM events WHERE seq > ? AND (?2 IS NULL OR lab = ?2) ORDER BY seq LIMIT ?",
+            "SELECT * FROM events WHERE seq > ? AND lab = coalesce(?, lab) ORDER BY seq LIMIT ?",
             seq,
             lab,
             limit,

@@ -71,7 +71,7 @@ class Journal:
     def entries(self, lab: str | None = None) -> tuple[Entry, ...]:
         """What is kept of one lab (None: of all), oldest first."""
         rows = self._database.rows(
-            "SELECT * FROM journal WHERE ?1 IS NULL OR lab = ?1 ORDER BY seq", lab
+            "SELECT * FROM journal WHERE lab = coalesce(?, lab) ORDER BY seq", lab
         )
         return tuple(Entry(**dict(row)) for row in rows)
 

@@ -152,7 +152,7 @@ class Servers:
     def of(self, lab: str | None = None) -> tuple[ServerRecord, ...]:
         """The servers of a lab (None: of all labs), by group and number."""
         rows = self._database.rows(
-            'SELECT * FROM servers WHERE ?1 IS NULL OR lab = ?1 ORDER BY lab, "group", "index"', lab
+            'SELECT * FROM servers WHERE lab = coalesce(?, lab) ORDER BY lab, "group", "index"', lab
         )
         return tuple(_server(row) for row in rows)
 
