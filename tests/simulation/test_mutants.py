@@ -15,6 +15,8 @@ from server_manager.operations import Operations
 from server_manager.power import Power
 from tests.simulation.world import simulate
 
+pytestmark = pytest.mark.soak
+
 SEEDS = 80  # a planted bug must show within so many
 
 

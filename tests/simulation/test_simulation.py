@@ -12,6 +12,8 @@ from tests.simulation.invariants import Broken, Watch
 from tests.simulation.many import outcomes
 from tests.simulation.world import Outcome, simulate
 
+pytestmark = pytest.mark.soak
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEEDS = 1000
 PROCESSES = 2
