@@ -81,7 +81,7 @@ class Watch:
 
     # ------------------------------------------------------------------ bookkeeping
 
-    def look(self, world: World) -> None:
+    def look(self, world: World) -> None:  # noqa: C901 - one look, many things to note
         """Take note of who serves, and of who does not because of a fault."""
         now = world.loop.now
         loaded = world.loaded()
