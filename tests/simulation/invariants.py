@@ -81,9 +81,8 @@ class Watch:
 
     # ------------------------------------------------------------------ bookkeeping
 
-    def look(self, world: World) -> None:  # noqa: C901 - one look, many things to note
+    def look(self, world: World) -> None:
         """Take note of who serves, and of who does not because of a fault."""
-        now = world.loop.now
         loaded = world.loaded()
         serving = world.agents.serving(loaded)
         running = world.running()
@@ -91,19 +90,21 @@ class Watch:
             self._note_told(world, node)
             if node not in running:
                 self.removing.pop(node, None)  # however it ended
-        for node in loaded - serving - self.stopped_by_us:
-            self.harmed[node] = now + LATE_S  # what is seen of it may have its effect later
-        for node in self.serving - serving:
-            is_ours = node in self.stopped_by_us or (node not in loaded and not world.is_dark)
-            if not is_ours:
-                self.harmed[node] = now + LATE_S
-        for node in [n for n in self.harmed if n in serving and self.harmed[n] <= now]:
-            del self.harmed[node]
+        self._note_harm(world, loaded, serving)
         self.serving = serving
         if world.desired is not Desired.UP:
             self.had_minimum = False
         elif len(serving) >= world.scaling.min:
             self.had_minimum = True
+
+    def _note_harm(self, world: World, loaded: frozenset[str], serving: frozenset[str]) -> None:
+        now = world.loop.now
+        silent = loaded - serving - self.stopped_by_us
+        gone = self.serving - self.stopped_by_us if world.is_dark else frozenset()
+        for node in silent | gone:
+            self.harmed[node] = now + LATE_S  # what was seen of it may have its effect later
+        for node in [n for n in self.harmed if n in serving and self.harmed[n] <= now]:
+            del self.harmed[node]
 
     def _note_told(self, world: World, node: str) -> None:
         told = world.driver.told(world.lab, node)
