@@ -11,15 +11,17 @@ from labcore.services import Service
 from labcore.wire.event import EventKind
 from labcore.wire.node import SCALER_TOKEN
 from server_manager.database import Database
-from server_manager.drivers.base import Driver, ServerSpec
+from server_manager.drivers.base import Driver, ServerSpec, SshIdentity
 from server_manager.events import EventLog
 from server_manager.executors import Executor
 from server_manager.journal import Journal
+from server_manager.labspec import member_name, most_servers
 from server_manager.paths import StatePaths
 from server_manager.ports import Moved, Ports, first_of, is_free, told
 from server_manager.probes import Prober
 from server_manager.registry import LabRecord, Labs, ServerRecord, Servers, Settings
 from server_manager.secrets import Secrets
+from server_manager.ssh_keys import SshKeys
 
 
 class Drivers:
@@ -52,6 +54,7 @@ class Core:
     journal: Journal
     ports: Ports
     secrets: Secrets
+    ssh_keys: SshKeys
     drivers: Drivers
     prober: Prober
     clock: Clock
@@ -82,7 +85,21 @@ class Core:
             forwards=self.ports.forwards(lab.name, server.name, services),
             secrets=secrets,
             manager_port=self.settings.manager_port if SCALER_TOKEN in secrets else None,
+            number=max(1, server.number),
+            network=lab.spec.network,
+            ssh=self._ssh(lab, server, group.role),
         )
+
+    def _ssh(self, lab: LabRecord, server: ServerRecord, role: str) -> SshIdentity | None:
+        if self.driver(lab).capabilities().access != "ssh":
+            return None
+        others = [
+            member_name(group, index)
+            for group in lab.spec.groups
+            for index in range(1, most_servers(group) + 1)
+            if member_name(group, index) != server.name
+        ]
+        return self.ssh_keys.identity(lab.name, server.name, role, others)
 
     def tell_moved(self, lab: str, moved: Sequence[Moved]) -> None:
         """Publish which documented ports were taken, by whom, and what is used instead."""
@@ -123,6 +140,7 @@ def make_core(
         journal=Journal(database, clock),
         ports=Ports(database, is_free=is_free, first=first_of(paths.root)),
         secrets=Secrets(paths),
+        ssh_keys=SshKeys(paths),
         drivers=drivers,
         prober=prober,
         clock=clock,

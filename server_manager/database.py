@@ -40,6 +40,8 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
             kind TEXT NOT NULL, message TEXT NOT NULL, node TEXT, data TEXT NOT NULL) STRICT""",
         "CREATE INDEX events_lab ON events (lab, seq)",
     ),
+    # What static addresses are made from; 0 in rows of before, whose nodes have none.
+    ("ALTER TABLE servers ADD COLUMN number INTEGER NOT NULL DEFAULT 0",),
 )
 
 

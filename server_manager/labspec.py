@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from labcore.errors import Conflict, NotFound, UsageProblem
 from labcore.names import node_name
@@ -21,6 +22,7 @@ class LabSpec:
     balancers: tuple[Balancer, ...]
     services: Mapping[str, tuple[Service, ...]]  # by group, the user's app in place of ours
     file: Mapping[str, object] = field(default_factory=dict)  # the lab file it was made from
+    network: Literal["internal", "nat"] = "internal"  # between virtual machines
 
     def group(self, name: str) -> Group:
         """The group of that name; raises NotFound."""
@@ -48,6 +50,7 @@ def from_file(data: object, name: str) -> LabSpec:
         balancers=wire.balancers,
         services=wire.services,
         file=labfile.to_json(lab),
+        network=lab.network,
     )
 
 

@@ -91,6 +91,15 @@ class StatePaths:
         """The tokens of one lab."""
         return self.lab(lab) / "secrets"
 
+    def ssh(self, lab: str) -> Path:
+        """The SSH keys of one lab."""
+        return self.lab(lab) / "ssh"
+
+    @property
+    def images(self) -> Path:
+        """What servers are cloned from, and what is being downloaded or built for it."""
+        return self.root / "images"
+
     def user_secret(self, name: str) -> Path:
         """Where a user puts a secret that lab files name as `secret:NAME`."""
         return self.root / "secrets" / name

@@ -44,6 +44,7 @@ class ServerRecord:
     index: int
     wanted: Wanted
     problem: str | None
+    number: int = 0  # its own in its lab
 
     @property
     def ref(self) -> ServerRef:
@@ -169,17 +170,24 @@ class Servers:
         return found
 
     def add(self, lab: str, group: str, index: int, name: str) -> ServerRecord:
-        """Write a new server, wanted on, with an id of its own; one that is there stays."""
-        self._database.rows(
-            'INSERT INTO servers (lab, name, id, "group", "index", wanted) VALUES (?,?,?,?,?,?)'
-            " ON CONFLICT (lab, name) DO NOTHING",
-            lab,
-            name,
-            str(uuid.uuid4()),
-            group,
-            index,
-            Wanted.ON,
-        )
+        """Write a new server, wanted on, with an id of its own; one that is there stays.
+
+        Its number is the lowest that no server of the lab has.
+        """
+        with self._database.transaction():
+            taken = {server.number for server in self.of(lab)}
+            number = next(n for n in range(1, len(taken) + 2) if n not in taken)
+            self._database.rows(
+                'INSERT INTO servers (lab, name, id, "group", "index", wanted, number)'
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (lab, name) DO NOTHING",
+                lab,
+                name,
+                str(uuid.uuid4()),
+                group,
+                index,
+                Wanted.ON,
+                number,
+            )
         return self.get(lab, name)
 
     def want(self, server: ServerRecord, wanted: Wanted) -> None:
@@ -241,4 +249,5 @@ def _server(row: sqlite3.Row) -> ServerRecord:
         index=row["index"],
         wanted=Wanted(row["wanted"]),
         problem=row["problem"],
+        number=row["number"],
     )

@@ -70,6 +70,18 @@ class Forward:
 
 
 @dataclass(frozen=True)
+class SshIdentity:
+    """Who a guest is to SSH, and whom it lets in. Made by us before it boots: nothing to trust
+    on first use. Keys are ed25519: private ones as OpenSSH files, public ones as their lines."""
+
+    host_key: str = field(repr=False)
+    host_public: str
+    authorized: tuple[str, ...]  # who may log in
+    client_key: str | None = field(default=None, repr=False)  # with which it reaches others
+    known_hosts: tuple[str, ...] = ()  # of those others, by node name
+
+
+@dataclass(frozen=True)
 class ServerSpec:
     """All that a driver needs to make a server. Equal specs make equal servers."""
 
@@ -84,6 +96,9 @@ class ServerSpec:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> content
     manager_port: int | None = None  # for nodes that may talk to the server-manager
     image: str | None = None
+    number: int = 1  # 1..9999, its own in its lab: what static addresses are made from
+    network: Literal["internal", "nat"] = "internal"  # how nodes reach each other, where asked
+    ssh: SshIdentity | None = None  # None where `access` is "local"
 
 
 @dataclass(frozen=True)

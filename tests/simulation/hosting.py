@@ -29,6 +29,7 @@ from server_manager.probes import Prober
 from server_manager.registry import Labs, Servers, Settings
 from server_manager.routes_labs import GroupRequest
 from server_manager.secrets import Secrets
+from server_manager.ssh_keys import SshKeys
 from tests.simulation.loop import Killed, Lock, Loop, Process
 from tests.simulation.machines import SimDriver
 
@@ -149,6 +150,7 @@ def make_core(
         journal=Journal(database, clock),
         ports=Ports(database, is_free=lambda port: True),
         secrets=Secrets(paths),
+        ssh_keys=SshKeys(paths),
         drivers=Drivers(("fake",), lambda name: driver),
         prober=prober,
         clock=clock,
