@@ -37,6 +37,16 @@ class DriverHealth:
 
 
 @dataclass(frozen=True)
+class ImageSupport:
+    """Capability `images`: how they come to be; the protocol is in `drivers/imaging.py`."""
+
+    source: Literal["disk", "name"]  # made from a disk file, or from an image of its own
+    provisioned_by: Literal["ssh", "driver"]  # labctl logs in, or `provision_builder` does it
+    default: str = ""  # the source if nobody names one; "": the cloud image labctl knows
+    required: bool = True  # servers are made from nothing else
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What a driver can do, and how its nodes differ. Constant while the process lives."""
 
@@ -49,6 +59,7 @@ class Capabilities:
     snapshot: bool = False
     console_log: bool = False
     members: bool = False  # servers are spread over several machines
+    images: ImageSupport | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class ServerSpec:
     forwards: tuple[Forward, ...]
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> content
     manager_port: int | None = None  # for nodes that may talk to the server-manager
-    image: str | None = None
+    image: str | None = None  # the handle that `finish_image` gave
     number: int = 1  # 1..9999, its own in its lab: what static addresses are made from
     network: Literal["internal", "nat"] = "internal"  # how nodes reach each other, where asked
     ssh: SshIdentity | None = None  # None where `access` is "local"
