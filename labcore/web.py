@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from labcore.errors import Forbidden, LabError, NotFound, Unauthorized, UsageProblem
 
 MOST_BODY_BYTES = 64 * 1024
+BACKLOG = 1024  # connections that wait to be accepted; what waitress has by default
 PRINCIPAL = "labctl.principal"  # the WSGI environ key that holds whose token came with a request
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -141,12 +143,14 @@ def make_server(app: WsgiApp, address: str, *, threads: int = 8, most_body_bytes
 
     host, port = split_address(address)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    # Bound here: waitress leaves its sockets open where the address is taken.
+    listening = socket.create_server((host, port), backlog=BACKLOG)
     return waitress.server.create_server(
         app,
-        host=host,
-        port=port,
+        sockets=[listening],
         threads=threads,
         ident=None,
+        backlog=BACKLOG,
         connection_limit=2000,
         channel_timeout=120,
         asyncore_use_poll=True,

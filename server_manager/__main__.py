@@ -30,7 +30,7 @@ from server_manager.idle import Idle
 from server_manager.manager import Manager
 from server_manager.metrics import Metrics
 from server_manager.paths import StatePaths
-from server_manager.ports import LOOPBACK, holder, is_free
+from server_manager.ports import LOOPBACK, holder
 from server_manager.probes import HttpProber, Prober
 from server_manager.secrets import Redact
 
@@ -38,6 +38,7 @@ DOCUMENTED_PORT = 3000
 THREADS = 24  # of these long polls hold 8 at most
 LOG_BYTES = 2 * 1024 * 1024
 ANOTHER_ENDS_S = 5.0
+MOST_LOST_PORTS = 5
 FOREVER_S = 10 * 365 * 86400.0
 _log = logging.getLogger("server_manager")
 
@@ -134,15 +135,29 @@ def wait_for_end(core: Core, idle: Idle, stop: threading.Event) -> None:
 def listen(core: Core, app: Any, port: int | None) -> Any:
     """A bound server. The port is fixed as long as labs exist: their nodes were told it."""
     fixed = core.settings.manager_port if core.labs.count() else None
-    wanted = fixed or port or DOCUMENTED_PORT
-    if is_free(wanted):
-        return bound(app, wanted)
     if fixed is None:
-        return bound(app, core.ports.free(set()))
+        return listen_somewhere(core, app, port or DOCUMENTED_PORT)
+    if core.ports.is_free(fixed):
+        return bound(app, fixed)
     raise Conflict(
-        f"port {wanted} of the server-manager is held by {holder(wanted)}",
+        f"port {fixed} of the server-manager is held by {holder(fixed)}",
         "end that program, then try again; the labs that exist know this port",
     )
+
+
+def listen_somewhere(core: Core, app: Any, wanted: int) -> Any:
+    """A bound server on the wanted port, else on a free one. Another program may be quicker to
+    take what was free a moment ago: that port is then passed over."""
+    lost: set[int] = set()
+    while True:
+        is_wanted_free = wanted not in lost and core.ports.is_free(wanted)
+        candidate = wanted if is_wanted_free else core.ports.free(lost)
+        try:
+            return bound(app, candidate)
+        except Conflict:
+            if len(lost) >= MOST_LOST_PORTS:
+                raise
+            lost.add(candidate)
 
 
 def bound(app: Any, port: int) -> Any:

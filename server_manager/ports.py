@@ -132,7 +132,7 @@ class Ports:
         first: int = FREE_FROM,
     ) -> None:
         self._database = database
-        self._is_free = is_free
+        self.is_free = is_free
         self._first = first
 
     def lease_lab(self, spec: LabSpec, slot: int, *, ssh: bool) -> tuple[Moved, ...]:
@@ -170,11 +170,11 @@ class Ports:
         leased = {row["host_port"] for row in connection.execute("SELECT host_port FROM leases")}
         if wanted is None or wanted in leased:
             return self.free(leased), True
-        return (wanted if self._is_free(wanted) else self.free(leased)), False
+        return (wanted if self.is_free(wanted) else self.free(leased)), False
 
     def taken(self, lab: str, node: str) -> Mapping[str, int]:
         """Those of a node's ports, by service, that somebody listens on now."""
-        return {s: port for s, port in self.of(lab, node).items() if not self._is_free(port)}
+        return {s: port for s, port in self.of(lab, node).items() if not self.is_free(port)}
 
     def move_taken(self, lab: str, node: str) -> tuple[Moved, ...]:
         """Lease free ports in place of a stopped node's ports that others hold now."""
@@ -192,7 +192,7 @@ class Ports:
     def free(self, besides: set[int]) -> int:
         """A free port of the search range that is not in `besides`, the first from `first` on."""
         for port in chain(range(self._first, FREE_TO + 1), range(FREE_FROM, self._first)):
-            if port not in besides and self._is_free(port):
+            if port not in besides and self.is_free(port):
                 return port
         raise Conflict(f"no port between {FREE_FROM} and {FREE_TO} is free")
 

@@ -119,7 +119,7 @@ def test_a_port_that_somebody_listens_on_is_not_free_and_says_whose_it_is():
 
 
 def test_moved_ports_are_told_and_used(parts):
-    parts.core.ports._is_free = lambda port: port != 8080
+    parts.core.ports.is_free = lambda port: port != 8080
     run = parts.up()
     (told,) = [e for e in parts.core.events.after(run, "demo", 1000) if e.kind == "port"]
     assert (told.node, told.data["service"], told.data["wanted"]) == ("control", "nginx", 8080)

@@ -18,6 +18,7 @@ from labcore.manager_client import ManagerClient
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.event import Event
 from server_manager import starter
+from server_manager.__main__ import listen
 from server_manager.executors import Threads
 from server_manager.idle import Idle
 from server_manager.labspec import from_file
@@ -117,6 +118,16 @@ class TestStarting:
             parts.core.database.close()
             with pytest.raises(Conflict, match=f"port {port} .* is held by .*pid {os.getpid()}"):
                 ensure(paths)
+
+    def test_a_port_that_somebody_took_in_between_is_passed_over(self, tmp_path):
+        parts = make_parts(tmp_path)  # for which every port looks free
+        with socket.socket() as quicker:
+            quicker.bind(("127.0.0.1", 0))
+            quicker.listen()
+            port = int(quicker.getsockname()[1])
+            server = listen(parts.core, lambda environ, start_response: [], port)
+        assert int(server.effective_port) not in (0, port)
+        server.close()
 
     def test_one_that_cannot_start_says_why(self, paths):
         paths.make()
