@@ -1,0 +1,1 @@
+"""The driver `virtualbox`: every server is a linked clone of a prepared virtual machine."""
