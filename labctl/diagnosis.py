@@ -162,7 +162,7 @@ def _command_lines() -> list[tuple[int, str]]:
 
 
 def _drivers(paths: StatePaths) -> Iterator[Check]:
-    context = DriverContext(SystemClock(), paths.node, os.environ.get("PATH", os.defpath))
+    context = DriverContext.of(paths, SystemClock(), os.environ)
     for name in names():
         if name == "fake":
             continue

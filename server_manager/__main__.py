@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="instead of 3000, while no lab exists")
     arguments = parser.parse_args(argv)
     paths, clock = StatePaths.find(), SystemClock()
-    context = DriverContext(clock, paths.node, os.environ.get("PATH", os.defpath))
+    context = DriverContext.of(paths, clock, os.environ)
     drivers = Drivers(driver_names(), lambda name: make_driver(name, context))
     return run(paths, drivers, HttpProber(), clock, arguments.port)
 

@@ -16,6 +16,7 @@ different servers are.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,20 @@ class DriverServer:
 def differs_only_in_forwards(one: ServerSpec, other: ServerSpec) -> bool:
     """Whether `create` takes `other` over for a server made from `one`."""
     return dataclasses.replace(one, forwards=other.forwards) == other
+
+
+def sealed(spec: ServerSpec) -> ServerSpec:
+    """The spec with digests in place of its secrets: comparable, and nothing to steal."""
+    ssh = spec.ssh
+    if ssh is not None:
+        client = None if ssh.client_key is None else _digest(ssh.client_key)
+        ssh = dataclasses.replace(ssh, host_key=_digest(ssh.host_key), client_key=client)
+    secrets = {name: _digest(content) for name, content in spec.secrets.items()}
+    return dataclasses.replace(spec, secrets=secrets, ssh=ssh)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Driver(Protocol):

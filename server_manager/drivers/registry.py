@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from labcore.clock import Clock
 from labcore.errors import UsageProblem
 from server_manager.drivers.base import Driver, ServerRef
+from server_manager.paths import StatePaths
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,19 @@ class DriverContext:
     clock: Clock
     node_directory: Callable[[ServerRef], Path]  # absolute; where files of a server belong
     search_path: str  # as in PATH: where programs are looked for, and what services get
+    environ: Mapping[str, str]  # in which installers of back ends say where they put them
+    user_directory: Path  # of this user, in whatever state directory: what labs share
+
+    @staticmethod
+    def of(paths: StatePaths, clock: Clock, environ: Mapping[str, str]) -> DriverContext:
+        """That of a state directory and an environment."""
+        return DriverContext(
+            clock=clock,
+            node_directory=paths.node,
+            search_path=environ.get("PATH", os.defpath),
+            environ=environ,
+            user_directory=StatePaths.find({}).root,
+        )
 
 
 # Each imports its driver when it is asked for: nobody pays for the libraries of the others.

@@ -7,8 +7,9 @@ import pytest
 from labcore.clock import FakeClock
 from labcore.errors import UsageProblem
 from server_manager.drivers import registry
+from server_manager.paths import StatePaths
 
-CONTEXT = registry.DriverContext(FakeClock(), lambda ref: Path("/nowhere") / ref.name, "/bin")
+CONTEXT = registry.DriverContext.of(StatePaths(Path("/nowhere")), FakeClock(), {"PATH": "/bin"})
 
 
 @pytest.mark.parametrize("name", registry.names())

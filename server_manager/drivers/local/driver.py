@@ -31,9 +31,10 @@ from server_manager.drivers.base import (
     ServerRef,
     ServerSpec,
     differs_only_in_forwards,
+    sealed,
 )
 from server_manager.drivers.local import processes
-from server_manager.drivers.local.folder import Broken, Folder, Unreadable, sealed
+from server_manager.drivers.local.folder import Broken, Folder, Unreadable
 from server_manager.drivers.local.nginx import find_nginx
 from server_manager.drivers.local.plan import MARK, SUPERVISOR_MODULE, Plan
 from server_manager.drivers.local.processes import Marks

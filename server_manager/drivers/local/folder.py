@@ -7,8 +7,6 @@ what a crash leaves of them is cleaned by the next create or destroy of the same
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from labcore.codec import WireError, decode, encode
 from labcore.errors import Conflict, DriverFailed
 from labcore.files import read_json, write_json, write_secret
 from labcore.wire.node import NodeConfig
-from server_manager.drivers.base import ServerRef, ServerSpec
+from server_manager.drivers.base import ServerRef, ServerSpec, sealed
 from server_manager.drivers.local.plan import LOGS, SUPERVISOR_FILE, UNITS_FILE, Plan
 
 SERVER_FILE = "server.json"
@@ -134,12 +132,6 @@ class Folder:
 
     def _beside(self, what: str) -> Path:
         return self.path.with_name(f".{self.path.name}.{self.ref.id}.{what}")
-
-
-def sealed(spec: ServerSpec) -> ServerSpec:
-    """The spec with digests in place of its secrets: comparable, and nothing to steal."""
-    digests = {n: hashlib.sha256(c.encode()).hexdigest() for n, c in spec.secrets.items()}
-    return dataclasses.replace(spec, secrets=digests)
 
 
 @contextlib.contextmanager
