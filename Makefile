@@ -11,10 +11,10 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
 CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak clean
+.PHONY: help setup demo test test-incus check bench soak clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Make .venv and install labctl and its tools into it
 	@echo ".venv is ready"
@@ -25,6 +25,9 @@ demo: $(READY) ## Stand a lab up, load it, watch it scale, take it down
 # Three at a time, as real labs wait more than they work; a file's tests share its lab.
 test: $(READY) ## Run every test that needs no virtual machine
 	@$(BIN)/python -m pytest -q -n 3 --dist loadscope
+
+test-incus: $(READY) ## Run the tests that need Incus
+	@$(BIN)/python -m pytest -q -m incus
 
 SEEDS := 10000
 
@@ -43,7 +46,7 @@ check: $(READY) ## Check format, lint, types, imports and shell scripts
 	step types $(BIN)/mypy; \
 	step imports $(BIN)/lint-imports --no-logo; \
 	if command -v shellcheck >/dev/null 2>&1; then \
-	  step shell shellcheck .ci/run $$(find . -name .venv -prune -o -name '*.sh' -print); \
+	  step shell shellcheck .ci/run vagrant/provision/labctl-seed $$(find . -name .venv -prune -o -name '*.sh' -print); \
 	else \
 	  echo "== shell: skipped, shellcheck is not installed"; \
 	fi; \

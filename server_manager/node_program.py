@@ -7,6 +7,7 @@ Debian 12 has all that they import, so a node needs no pip: `python3 -I <folder>
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from labcore.errors import Conflict
 PACKAGES = ("agent", "control_node", "labcore")
 # Code and the templates it fills in; everything else beside them is somebody's leftovers.
 SUFFIXES = (".py", ".j2")
+DIGEST_FILE = "DIGEST"  # by which a node knows that it has this program already
 
 MAIN = '''"""Runs one of these modules: `python3 -I <folder> agent.metrics --config node.json`."""
 
@@ -61,7 +63,23 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
+def digest() -> str:
+    """A digest of the sources, whatever they are packed by; it travels with them."""
+    return _digest(_sources())
+
+
+def _digest(sources: dict[str, bytes]) -> str:
+    lines = (f"{hashlib.sha256(raw).hexdigest()}  {name}\n" for name, raw in sources.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def _files() -> dict[str, bytes]:
+    """Path in the node's folder -> content: the sources and their digest."""
+    sources = _sources()
+    return {DIGEST_FILE: f"{_digest(sources)}\n".encode(), **sources}
+
+
+def _sources() -> dict[str, bytes]:
     """Path in the node's folder -> content, sorted."""
     # The packages lie side by side, in a source tree and in site-packages. They are found as files,
     # because this one may import none of them but labcore.

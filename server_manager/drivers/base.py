@@ -111,6 +111,7 @@ class ServerSpec:
     number: int = 1  # 1..9999, its own in its lab: what static addresses are made from
     network: Literal["internal", "nat"] = "internal"  # how nodes reach each other, where asked
     ssh: SshIdentity | None = None  # None where `access` is "local"
+    host_ports: tuple[int, ...] = ()  # of the lab's nodes, for those that reach them by the host
 
 
 @dataclass(frozen=True)
