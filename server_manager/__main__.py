@@ -92,7 +92,7 @@ def serve(core: Core, port: int | None) -> None:
     metrics = Metrics()
     manager = Manager(core, metrics.observe)
     metrics.watch(manager)
-    idle = Idle(core, manager.runs)
+    idle = Idle(core, manager.runs, manager.images)
     server = listen(core, idle.watch(make_app(manager, metrics)), port)
     url = f"http://{LOOPBACK}:{server.effective_port}"
     core.settings.manager_port = int(server.effective_port)

@@ -9,6 +9,7 @@ from server_manager.manager import Manager
 from server_manager.metrics import Metrics
 from server_manager.requests import check_admin
 from server_manager.routes_events import EventViews
+from server_manager.routes_images import ImageViews
 from server_manager.routes_labs import LabViews
 from server_manager.routes_servers import ServerViews
 
@@ -30,7 +31,8 @@ def make_app(manager: Manager, metrics: Metrics) -> WsgiApp:
 
     app.add_url_rule("/", view_func=root)
     app.add_url_rule("/metrics", view_func=scrape)
-    for views in (LabViews(manager), ServerViews(manager), EventViews(manager)):
+    parts = (LabViews(manager), ServerViews(manager), EventViews(manager), ImageViews(manager))
+    for views in parts:
         for rule, method, view in views.routes():
             app.add_url_rule(f"/api/v1{rule}", f"{method} {rule}", view, methods=[method])
     guard = Guard(

@@ -137,7 +137,7 @@ class Convergence:
         wait_until(
             probe,
             name=f"{lab.name}/{server.name} to {what}",
-            limit_s=driver.capabilities().boot_limit_s,
+            limit_s=self._core.boot_limit_s(lab),
             clock=self._core.clock,
             hint=f"labctl logs {server.name} --lab {lab.name}",
             interval_s=POLL_S,
@@ -198,7 +198,7 @@ class Convergence:
         wait_until(
             probe,
             name=f"lab {lab.name} to serve requests",
-            limit_s=self._core.driver(lab).capabilities().boot_limit_s,
+            limit_s=self._core.boot_limit_s(lab),
             clock=self._core.clock,
             hint=f"labctl logs control --lab {lab.name}",
             interval_s=POLL_S,

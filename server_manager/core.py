@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from labcore.clock import Clock
-from labcore.errors import UsageProblem
+from labcore.errors import Conflict, UsageProblem
 from labcore.services import Service
 from labcore.wire.event import EventKind
 from labcore.wire.node import SCALER_TOKEN
@@ -14,6 +14,7 @@ from server_manager.database import Database
 from server_manager.drivers.base import Driver, ServerSpec, SshIdentity
 from server_manager.events import EventLog
 from server_manager.executors import Executor
+from server_manager.images.records import ImageRecords
 from server_manager.journal import Journal
 from server_manager.labspec import member_name, most_servers
 from server_manager.paths import StatePaths
@@ -22,6 +23,8 @@ from server_manager.probes import Prober
 from server_manager.registry import LabRecord, Labs, ServerRecord, Servers, Settings
 from server_manager.secrets import Secrets
 from server_manager.ssh_keys import SshKeys
+
+BOOT_FACTOR = 5.0  # of the time in which a builder greeted: others boot beside it, services follow
 
 
 class Drivers:
@@ -52,6 +55,7 @@ class Core:
     settings: Settings
     events: EventLog
     journal: Journal
+    images: ImageRecords
     ports: Ports
     secrets: Secrets
     ssh_keys: SshKeys
@@ -87,8 +91,26 @@ class Core:
             manager_port=self.settings.manager_port if SCALER_TOKEN in secrets else None,
             number=max(1, server.number),
             network=lab.spec.network,
+            image=self._image(lab),
             ssh=self._ssh(lab, server, group.role),
         )
+
+    def _image(self, lab: LabRecord) -> str | None:
+        if lab.spec.image is None:
+            return None
+        image = self.images.get(lab.spec.driver, lab.spec.image)
+        if image.handle is None:
+            raise Conflict(
+                f"image {image.name!r} is {image.state}",
+                f"labctl image build --driver {image.driver} --name {image.name}",
+            )
+        return image.handle
+
+    def boot_limit_s(self, lab: LabRecord) -> float:
+        """How long a server of a lab may take to be healthy: longer where its image was slow."""
+        limit_s = self.driver(lab).capabilities().boot_limit_s
+        image = self.images.find(lab.spec.driver, lab.spec.image) if lab.spec.image else None
+        return max(limit_s, BOOT_FACTOR * (image.boot_s or 0.0)) if image else limit_s
 
     def _ssh(self, lab: LabRecord, server: ServerRecord, role: str) -> SshIdentity | None:
         if self.driver(lab).capabilities().access != "ssh":
@@ -138,6 +160,7 @@ def make_core(
         settings=Settings(database),
         events=EventLog(database, clock),
         journal=Journal(database, clock),
+        images=ImageRecords(database),
         ports=Ports(database, is_free=is_free, first=first_of(paths.root)),
         secrets=Secrets(paths),
         ssh_keys=SshKeys(paths),

@@ -42,6 +42,11 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
     ),
     # What static addresses are made from; 0 in rows of before, whose nodes have none.
     ("ALTER TABLE servers ADD COLUMN number INTEGER NOT NULL DEFAULT 0",),
+    (
+        """CREATE TABLE images (
+            driver TEXT NOT NULL, name TEXT NOT NULL, created_at TEXT NOT NULL,
+            image TEXT NOT NULL, PRIMARY KEY (driver, name)) STRICT""",
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from labcore.web import WsgiApp
 from server_manager.core import Core
+from server_manager.images.images import Images
 from server_manager.runs import Runs
 
 QUIET_S = 2.0  # after the last lab is gone, so that followers learn how it ended
@@ -18,9 +19,10 @@ UNUSED_S = 600.0  # with no lab ever made
 class Idle:
     """Watches requests and labs."""
 
-    def __init__(self, core: Core, runs: Runs) -> None:
+    def __init__(self, core: Core, runs: Runs, images: Images) -> None:
         self._core = core
         self._runs = runs
+        self._images = images
         self._lock = threading.Lock()
         self._asked = core.clock.monotonic()
         self._emptied: float | None = None
@@ -41,7 +43,8 @@ class Idle:
     def is_over(self) -> bool:
         """Whether it may end now."""
         now = self._core.clock.monotonic()
-        if self._core.labs.count() or not self._runs.none_is_on():
+        builds = not self._images.none_is_built()
+        if self._core.labs.count() or builds or not self._runs.none_is_on():
             self._had_labs, self._emptied = True, None
             return False
         if self._emptied is None:

@@ -153,6 +153,9 @@ class LabFile(Part):
     balancers: list[Balancer] = Field(default_factory=list)
     regions: list[Region] = Field(default_factory=list)
     app: App = Field(default_factory=App)
+    image: Name | None = Field(
+        default=None, description="What its servers are cloned from (default: the newest image)."
+    )
     network: Literal["internal", "nat"] = Field(
         default="internal", description="between virtual machines"
     )

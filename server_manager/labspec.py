@@ -23,6 +23,7 @@ class LabSpec:
     services: Mapping[str, tuple[Service, ...]]  # by group, the user's app in place of ours
     file: Mapping[str, object] = field(default_factory=dict)  # the lab file it was made from
     network: Literal["internal", "nat"] = "internal"  # between virtual machines
+    image: str | None = None  # the name of what its servers are made from, chosen when it was made
 
     def group(self, name: str) -> Group:
         """The group of that name; raises NotFound."""
@@ -51,6 +52,7 @@ def from_file(data: object, name: str) -> LabSpec:
         services=wire.services,
         file=labfile.to_json(lab),
         network=lab.network,
+        image=lab.image,
     )
 
 
@@ -73,7 +75,7 @@ def check_change(old: LabSpec, new: LabSpec) -> None:
     problems = []
     if old.driver != new.driver:
         problems.append(f"driver: {old.driver} -> {new.driver}")
-    for part in ("app", "network", "regions"):
+    for part in ("app", "image", "network", "regions"):
         if old.file.get(part) != new.file.get(part):
             problems.append(f"{part} differs")
     kept = {group.name: group for group in new.groups}

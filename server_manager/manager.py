@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from labcore.clock import rfc3339
@@ -10,6 +11,7 @@ from labcore.errors import Conflict, DriverUnusable, LabError, UsageProblem
 from labcore.wire.lab import Desired, Group, Lab, Mode, Scaling, Wanted
 from server_manager.convergence import Convergence
 from server_manager.core import Core
+from server_manager.images.images import Images
 from server_manager.journal import unfinished
 from server_manager.labspec import LabSpec, check_change, from_file, member_name
 from server_manager.operations import Observer, Operations
@@ -29,6 +31,7 @@ class Manager:
         self.view = View(core, self.operations)
         self.runs = Runs(core, Convergence(core, self.operations, self.view))
         self.power = Power(core, self.operations)
+        self.images = Images(core)
 
     def recover(self) -> None:
         """Finish what the process before this one had begun. Call once, before serving."""
@@ -36,6 +39,7 @@ class Manager:
         for entry in self.core.journal.entries():
             if entry.state == "begun":
                 self.core.journal.end(entry.seq, "the server-manager ended meanwhile")
+        self.images.recover()
         for lab in self.core.labs.all():
             if lab.running:
                 self.runs.go_on(lab)
@@ -73,6 +77,7 @@ class Manager:
         """
         spec = from_file(data, name)
         self._check_driver(spec)
+        spec = self._with_image(spec)
         ssh = self.core.drivers.get(spec.driver).capabilities().access == "ssh"
         with self.core.database.transaction():
             lab = self.core.labs.find(name)
@@ -88,6 +93,13 @@ class Manager:
         self.core.tell_moved(name, moved)
         self.runs.start(run)
         return run.number
+
+    def _with_image(self, spec: LabSpec) -> LabSpec:
+        """A lab that stands keeps the image that it was made from."""
+        lab = self.core.labs.find(spec.lab)
+        if lab is not None and lab.spec.file.get("image") == spec.image:
+            return dataclasses.replace(spec, image=lab.spec.image)
+        return dataclasses.replace(spec, image=self.images.choose(spec.driver, spec.image))
 
     def _check_driver(self, spec: LabSpec) -> None:
         health = self.core.drivers.get(spec.driver).health()
@@ -229,16 +241,17 @@ def _within(scaling: Scaling | None, count: int) -> int:
     return count if scaling is None else max(scaling.min, min(scaling.max, count))
 
 
-def driver_list(core: Core) -> list[Mapping[str, object]]:
-    """Every driver, whether it can be used here, and what it can do."""
+def driver_list(core: Core, images: Images) -> list[Mapping[str, object]]:
+    """Every driver, whether it can be used here, what it can do, and from which images."""
     listed: list[Mapping[str, object]] = []
     for name in core.drivers.names:
         try:
             driver = core.drivers.get(name)
             health = driver.health()
             told = {**encode(health), "capabilities": encode(driver.capabilities())}
+            told["images"] = list(images.ready(name)) if driver.capabilities().images else []
         except LabError as error:
             told = {"ok": False, "version": "", "reason": error.message, "fix": error.hint}
-            told["capabilities"] = None
+            told |= {"capabilities": None, "images": []}
         listed.append({"name": name, **told})
     return listed

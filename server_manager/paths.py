@@ -100,6 +100,14 @@ class StatePaths:
         """What servers are cloned from, and what is being downloaded or built for it."""
         return self.root / "images"
 
+    def image(self, driver: str, name: str) -> Path:
+        """All files of one image that its driver does not keep elsewhere."""
+        return self.images / driver / name
+
+    def image_login(self, driver: str, name: str) -> Path:
+        """The keys of the first login into the builder of an image, while there is one."""
+        return self.image(driver, name) / "login"
+
     def user_secret(self, name: str) -> Path:
         """Where a user puts a secret that lab files name as `secret:NAME`."""
         return self.root / "secrets" / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from labcore.codec import decode
 from labcore.errors import LabError
 from labcore.http_client import call, call_json
 from labcore.services import Service
+from labcore.web import split_address
 from labcore.wire.scaler import ScalerStatus
 
 PROBE_TIMEOUT_S = 2.0
@@ -27,6 +29,10 @@ class Prober(Protocol):
 
     def refused(self, url: str) -> str:
         """Why a request through the load balancer was not served; "" when it was."""
+        ...
+
+    def mute(self, address: str) -> str:
+        """Why no SSH server greets there; "" when one does."""
         ...
 
 
@@ -65,6 +71,16 @@ class HttpProber:
             return error.message
         return "" if status < 500 else f"{url} answers {status}"
 
+    def mute(self, address: str) -> str:
+        """See Prober. A forward of VirtualBox accepts whether or not somebody listens behind it."""
+        host, port = split_address(address)
+        try:
+            with socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S) as connection:
+                said = connection.recv(256)
+        except OSError as error:
+            return f"{address}: {error}"
+        return "" if said.startswith(b"SSH-") else f"{address} does not greet"
+
 
 def _not_ok(url: str) -> str:
     try:
@@ -80,6 +96,7 @@ class FakeProber:
     def __init__(self) -> None:
         self.sick: set[str] = set()  # addresses of services that are not ready
         self.unrouted: set[str] = set()  # nodes that nginx does not send requests to
+        self.silent: set[str] = set()  # addresses where no SSH server greets
         self.refusal = ""  # what a request through the load balancer gets instead of an answer
 
     def unhealthy(self, services: tuple[Service, ...], endpoints: Mapping[str, str]) -> str:
@@ -93,3 +110,7 @@ class FakeProber:
     def refused(self, url: str) -> str:
         """See Prober."""
         return self.refusal
+
+    def mute(self, address: str) -> str:
+        """See Prober."""
+        return f"{address} does not greet" if address in self.silent else ""

@@ -11,6 +11,7 @@ from labcore.codec import encode
 from labcore.errors import UsageProblem
 from labcore.names import check_name
 from labcore.wire.event import Event
+from labcore.wire.image import is_image_topic
 from server_manager.manager import Manager, driver_list
 from server_manager.requests import Answer, Views, body, check_admin, number, scaler_of
 
@@ -37,7 +38,7 @@ class EventViews(Views):
 
     def events(self) -> Answer:
         lab = flask.request.args.get("lab") or scaler_of()
-        if lab is not None:
+        if lab is not None and not (scaler_of() is None and is_image_topic(lab)):
             self.own(lab)
         after = int(number("after", 0, 2**53))
         limit = int(number("limit", MOST_EVENTS, MOST_EVENTS))
@@ -62,4 +63,4 @@ class EventViews(Views):
 
     def drivers(self) -> Answer:
         check_admin()
-        return {"drivers": driver_list(self.core)}
+        return {"drivers": driver_list(self.core, self.manager.images)}

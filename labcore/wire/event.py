@@ -18,6 +18,9 @@ class EventKind(StrEnum):
     # change (joined|left|drain|drained|removed|lost|healed|standby), backends; with drained: cut,
     # how many requests were not finished in time, if the agent says so
     MEMBERSHIP = "membership"
+    # run, and of its steps: step, outcome (begun|done), seconds, address; or done, total; or line.
+    # Of its end: state (ready|broken|cancelled), code, hint, details
+    IMAGE = "image"
     PROBLEM = "problem"  # code, message, hint
 
 
@@ -27,7 +30,7 @@ class Event:
 
     seq: int  # given by the server-manager, rising; 0 in what is posted
     at: str  # RFC 3339 UTC
-    lab: str
+    lab: str  # or the `image_topic` of an image
     kind: EventKind
     message: str
     node: str | None = None

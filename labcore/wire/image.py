@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from labcore.names import is_name
+
 
 class ImageState(StrEnum):
     """How far an image is."""
@@ -36,6 +38,7 @@ class ImageWish:
     # cloud images want it; "given" = somebody can log in already
     login: Literal["seed", "given"] = "seed"
     provision: bool = True  # False: `source` is provisioned and sealed already
+    app_image: str | None = None  # a container archive, to be loaded into the image
     cpus: int = 2
     memory_mib: int = 1024
 
@@ -67,3 +70,9 @@ class Image:
 def image_topic(driver: str, name: str) -> str:
     """Under which the events of an image are kept; no lab has such a name."""
     return f"image/{driver}/{name}"
+
+
+def is_image_topic(text: str) -> bool:
+    """Whether this is what `image_topic` gives for some image."""
+    kind, *names = text.split("/")
+    return kind == "image" and len(names) == 2 and all(map(is_name, names))

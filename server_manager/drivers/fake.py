@@ -17,10 +17,12 @@ from server_manager.drivers.base import (
     Capabilities,
     DriverHealth,
     DriverServer,
+    ImageSupport,
     ServerRef,
     ServerSpec,
     differs_only_in_forwards,
 )
+from server_manager.drivers.fake_images import FakeImages
 
 CAPABILITIES = Capabilities(
     shares_host_network=True,
@@ -31,6 +33,7 @@ CAPABILITIES = Capabilities(
     pause=True,
     console_log=True,
     members=True,
+    images=ImageSupport("disk", "ssh", required=False),
 )
 MOST_CALLS = 100_000  # remembered
 
@@ -75,8 +78,8 @@ class _Server:
     problem: str | None = None
 
 
-class FakeDriver:
-    """See Driver, Pausing and ConsoleLog; what it adds plans what happens.
+class FakeDriver(FakeImages):
+    """See Driver, Pausing, ConsoleLog and ImageMaking; what it adds plans what happens.
 
     `boot_s` is how long a server is STARTING, unless `set_boot` says otherwise. `health` answers
     what `usable` holds. Nothing of it outlives it.
@@ -87,6 +90,7 @@ class FakeDriver:
     def __init__(
         self, clock: Clock, *, capabilities: Capabilities = CAPABILITIES, boot_s: float = 0.0
     ) -> None:
+        super().__init__()
         self.usable = DriverHealth(True, "in memory")
         self.calls: deque[Call] = deque(maxlen=MOST_CALLS)
         self._clock = clock
@@ -251,6 +255,13 @@ class FakeDriver:
                 plan.left -= 1
                 return plan
         return None
+
+    def _clones(self, handle: str | None) -> tuple[str, ...]:
+        return tuple(
+            f"{s.spec.ref.lab}/{s.spec.ref.name}"
+            for s in self._servers.values()
+            if handle is not None and s.spec.image == handle
+        )
 
     def _let_die(self) -> None:
         now = self._clock.monotonic()

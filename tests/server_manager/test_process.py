@@ -206,7 +206,7 @@ class TestIdle:
         clock = FakeClock()
         parts = make_parts(tmp_path, clock=clock)
         parts.up()
-        idle = Idle(parts.core, parts.manager.runs)
+        idle = Idle(parts.core, parts.manager.runs, parts.manager.images)
         clock.advance(10_000)
         assert not idle.is_over()
         parts.manager.destroy("demo")
@@ -221,7 +221,7 @@ class TestIdle:
         clock = FakeClock()
         parts = make_parts(tmp_path, clock=clock)
         parts.up()
-        idle = Idle(parts.core, parts.manager.runs)
+        idle = Idle(parts.core, parts.manager.runs, parts.manager.images)
         ask = idle.watch(lambda environ, start: [])
         parts.manager.destroy("demo")
         seconds = 0
@@ -235,7 +235,7 @@ class TestIdle:
     def test_one_that_was_started_for_nothing_ends_after_a_while(self, tmp_path):
         clock = FakeClock()
         parts = make_parts(tmp_path, clock=clock)
-        idle = Idle(parts.core, parts.manager.runs)
+        idle = Idle(parts.core, parts.manager.runs, parts.manager.images)
         clock.advance(599)
         assert not idle.is_over()
         clock.advance(700)

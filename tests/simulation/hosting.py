@@ -21,6 +21,7 @@ from server_manager.drivers.base import ServerRef
 from server_manager.drivers.fake import FakeDriver
 from server_manager.events import EventLog
 from server_manager.executors import Executor, Task, outcome
+from server_manager.images.records import ImageRecords
 from server_manager.journal import Journal
 from server_manager.manager import Manager
 from server_manager.paths import StatePaths
@@ -148,6 +149,7 @@ def make_core(
         settings=Settings(database),
         events=EventLog(database, clock),
         journal=Journal(database, clock),
+        images=ImageRecords(database),
         ports=Ports(database, is_free=lambda port: True),
         secrets=Secrets(paths),
         ssh_keys=SshKeys(paths),

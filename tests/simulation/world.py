@@ -369,6 +369,10 @@ class Prober:
         """See Prober."""
         return ""
 
+    def mute(self, address: str) -> str:
+        """See Prober."""
+        return ""
+
 
 @dataclass(frozen=True)
 class _Before:
