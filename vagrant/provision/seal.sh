@@ -22,7 +22,7 @@ mkdir -p /etc/systemd/system/ssh.service.d
 put /etc/systemd/system/ssh.service.d/labctl.conf 644 <<'X'
 [Unit]
 After=labctl-seed.service
-ConditionPathExists=/var/lib/labctl/applied
+ConditionPathExists=/etc/ssh/ssh_host_ed25519_key
 X
 
 # cloud-init would give names, keys and addresses of its own, and wait for a cloud.
