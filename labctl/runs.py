@@ -8,6 +8,7 @@ from typing import NoReturn
 from labcore.errors import Conflict, Interrupted, LabError, Unreachable
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.event import Event
+from labctl import wish
 from labctl.follow import Run, follow, going_on
 from labctl.session import Session
 from labctl.ui import plain
@@ -20,14 +21,10 @@ ALL_GATES = ("created", "booted", "ssh", "configured", "healthy", "serving")
 def gates_of(session: Session, driver: str) -> Sequence[str]:
     """The steps that a node of this driver passes; every known one if nobody says."""
     try:
-        answer = session.manager.request("GET", "/drivers")
+        capabilities = wish.driver(session, driver).get("capabilities") or {}
     except LabError:
         return ALL_GATES
-    for entry in answer.get("drivers", []) if isinstance(answer, dict) else []:
-        capabilities = entry.get("capabilities") or {}
-        if entry.get("name") == driver and capabilities.get("gates"):
-            return tuple(capabilities["gates"])
-    return ALL_GATES
+    return tuple(capabilities.get("gates") or ALL_GATES)
 
 
 def carry_out(session: Session, lab: str, begin: Callable[[], int], show: Show) -> Run:

@@ -96,7 +96,17 @@ def _automatic(session: Session, lab: str) -> tuple[str, str]:
 
 def drivers(session: Session) -> list[dict[str, Any]]:
     """What the server-manager says of each driver: name, ok, version, reason, fix, ..."""
-    answer = session.manager.request("GET", "/drivers", timeout_s=30.0)
+    return _drivers(session, "")
+
+
+def driver(session: Session, name: str) -> dict[str, Any]:
+    """The same of one driver; empty if it is not known there."""
+    found = _drivers(session, f"?name={name}")
+    return next((entry for entry in found if entry.get("name") == name), {})
+
+
+def _drivers(session: Session, query: str) -> list[dict[str, Any]]:
+    answer = session.manager.request("GET", f"/drivers{query}", timeout_s=30.0)
     if not isinstance(answer, dict) or not isinstance(answer.get("drivers"), list):
         raise LabError("the server-manager's list of drivers has no drivers")
     return [entry for entry in answer["drivers"] if isinstance(entry, dict)]

@@ -241,10 +241,13 @@ def _within(scaling: Scaling | None, count: int) -> int:
     return count if scaling is None else max(scaling.min, min(scaling.max, count))
 
 
-def driver_list(core: Core, images: Images) -> list[Mapping[str, object]]:
-    """Every driver, whether it can be used here, what it can do, and from which images."""
+def driver_list(core: Core, images: Images, only: str | None) -> list[Mapping[str, object]]:
+    """Every driver (or only that one), whether it can be used here, what it can do, and from
+    which images."""
     listed: list[Mapping[str, object]] = []
     for name in core.drivers.names:
+        if only not in (None, name):
+            continue
         try:
             driver = core.drivers.get(name)
             health = driver.health()

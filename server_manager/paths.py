@@ -95,6 +95,19 @@ class StatePaths:
         """The SSH keys of one lab."""
         return self.lab(lab) / "ssh"
 
+    def ssh_config(self, lab: str) -> Path:
+        """What the ssh program is told of the nodes of one lab."""
+        return self.ssh(lab) / "config"
+
+    def known_hosts(self, lab: str) -> Path:
+        """The pinned host keys of one lab, for the ssh program."""
+        return self.ssh(lab) / "known_hosts"
+
+    @property
+    def ssh_sockets(self) -> Path:
+        """Sockets of ssh connections that wait for the next command; such a path must be short."""
+        return self.root / "mux"
+
     @property
     def images(self) -> Path:
         """What servers are cloned from, and what is being downloaded or built for it."""

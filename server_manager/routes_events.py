@@ -63,4 +63,5 @@ class EventViews(Views):
 
     def drivers(self) -> Answer:
         check_admin()
-        return {"drivers": driver_list(self.core, self.manager.images)}
+        only = flask.request.args.get("name")
+        return {"drivers": driver_list(self.core, self.manager.images, only)}

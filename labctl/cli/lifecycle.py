@@ -73,9 +73,11 @@ def plan(
 def down(ctx: typer.Context) -> None:
     """Power the lab off and keep its disks; `labctl up` brings it back."""
     from labctl import runs, session
+    from labctl.ssh import program
 
     here = session.connect_if_labs()
     lab = here.lab(options(ctx).lab)
+    program.hang_up(here.paths, lab.lab)
     begin = partial(runs.end_of_life, here, lab.lab, here.manager.down)
     _carry_out(here, lab.lab, begin, lab.driver)
     plain.note(f"lab {lab.lab} is down; labctl up --lab {lab.lab} brings it back")
@@ -87,11 +89,13 @@ def destroy(
 ) -> None:
     """Remove the lab and everything that belongs to it. Asks first."""
     from labctl import runs, session
+    from labctl.ssh import program
 
     here = session.connect_if_labs()
     lab = here.lab(options(ctx).lab)
     if not yes and not _confirmed(lab.lab, len(lab.servers)):
         raise typer.Exit(1)
+    program.hang_up(here.paths, lab.lab)
     begin = partial(runs.end_of_life, here, lab.lab, here.manager.destroy)
     _carry_out(here, lab.lab, begin, lab.driver)
     plain.note(f"lab {lab.lab} is gone")

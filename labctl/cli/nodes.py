@@ -21,7 +21,7 @@ NodeArgument = Annotated[
 
 def start(ctx: typer.Context, node: NodeArgument) -> None:
     """Turn a node on; an agent comes into rotation when it is healthy."""
-    here, lab = _find(ctx)
+    here, lab = find_lab(ctx)
     plain.result(here.manager.power(f"{lab.lab}/{node}", "on"))
 
 
@@ -33,7 +33,7 @@ def stop(
     ] = False,
 ) -> None:
     """Drain a node and turn it off; an agent's group then has one node fewer."""
-    here, lab = _find(ctx)
+    here, lab = find_lab(ctx)
     if force:
         here.manager.server_action(lab.lab, node, "kill")
         plain.result(f"{node} was stopped by force; {_healer(lab, node)}")
@@ -53,7 +53,7 @@ def resume(ctx: typer.Context, node: NodeArgument) -> None:
 
 def kill(ctx: typer.Context, node: NodeArgument) -> None:
     """Let a node die at once. That is a fault: watch the lab heal it."""
-    here, lab = _find(ctx)
+    here, lab = find_lab(ctx)
     here.manager.server_action(lab.lab, node, "kill")
     plain.result(f"{node} was killed; {_healer(lab, node)}")
 
@@ -61,15 +61,17 @@ def kill(ctx: typer.Context, node: NodeArgument) -> None:
 def logs(
     ctx: typer.Context,
     node: NodeArgument,
-    service: Annotated[str | None, typer.Option("--service", "-s", help="Only of this.")] = None,
+    service: Annotated[
+        str | None, typer.Argument(help="Only of this; `console`: of the boot console of a VM.")
+    ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
 ) -> None:
     """Show the last lines of what a node's services said."""
-    from labctl import transport
+    from labctl.reach import reach
 
-    here, lab = _find(ctx)
-    for line in transport.logs(here, lab, node, service, lines, follow=follow):
+    here, lab = find_lab(ctx)
+    for line in reach(here, lab, node).logs(service, lines, follow=follow):
         plain.show_json_line(line) if options(ctx).json else plain.result(line)
 
 
@@ -79,13 +81,14 @@ def exec_(
     command: Annotated[list[str], typer.Argument(help="The program and its arguments.")],
 ) -> None:
     """Run a command on a node: labctl exec agent-1 -- ls -l. Its exit code is ours."""
-    from labctl import transport
+    from labctl.reach import reach
 
-    here, lab = _find(ctx)
-    raise typer.Exit(transport.execute(here, lab, node, command))
+    here, lab = find_lab(ctx)
+    raise typer.Exit(reach(here, lab, node).execute(command))
 
 
-def _find(ctx: typer.Context) -> tuple[Session, Lab]:
+def find_lab(ctx: typer.Context) -> tuple[Session, Lab]:
+    """The server-manager and the lab that a command is about."""
     from labctl import session
 
     here = session.connect_if_labs()
@@ -100,6 +103,6 @@ def _healer(lab: Lab, node: str) -> str:
 
 
 def _act(ctx: typer.Context, node: str, action: str, done: str) -> None:
-    here, lab = _find(ctx)
+    here, lab = find_lab(ctx)
     here.manager.server_action(lab.lab, node, action)
     plain.result(f"{node} {done}")

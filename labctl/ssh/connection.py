@@ -55,7 +55,8 @@ class Connection:
         is the caller's to look at.
         """
         kept = _Kept(tell)
-        code = self.start(command).carry(kept.take, limit_s=limit_s, feed=feed)
+        exchange = self.start(command, idle_s=self.endpoint.limits.idle_s)
+        code = exchange.carry(kept.take, limit_s=limit_s, feed=feed)
         return Result((_line(command),), code, *kept.end())
 
     def attach(self, command: Sequence[str] | str, take: Take, feed: Feed | None = None) -> int:
@@ -65,15 +66,16 @@ class Connection:
         """
         return self.start(command).carry(take, limit_s=None, feed=feed)
 
-    def start(self, command: Sequence[str] | str) -> Exchange:
-        """Begin a program, to be carried on by the caller."""
+    def start(self, command: Sequence[str] | str, *, idle_s: float | None = None) -> Exchange:
+        """Begin a program, to be carried on by the caller. `idle_s`: how long it may neither take
+        what it is fed nor, where its stdout is read as a file, say anything."""
         limits = self.endpoint.limits
         transport = self._client.get_transport()
         try:
             if transport is None:
                 raise paramiko.SSHException("it was closed")
             channel = transport.open_session(timeout=limits.auth_s)
-            channel.settimeout(limits.idle_s)
+            channel.settimeout(idle_s)
             channel.exec_command(_line(command))
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise broken(self.endpoint, error) from error

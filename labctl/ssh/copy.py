@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from labcore.commands import Result
-from labcore.errors import LabError, NotFound, UsageProblem
+from labcore.errors import LabError, NotFound
+from labctl.placing import own_name, place
 from labctl.ssh.connection import Connection
 from labctl.ssh.unpack import unpack
 
@@ -23,13 +24,15 @@ def put(connection: Connection, source: Path, target: str) -> str:
     """
     if not source.exists():
         raise NotFound(f"{source} does not exist")
-    parent, name = place(target, source.resolve().name, _is_folder(connection, target))
+    parent, name = place(target, source.resolve().name, is_folder=_is_folder(connection, target))
 
     def feed(stream: BinaryIO) -> None:
         try:
             with tarfile.open(fileobj=stream, mode="w|", dereference=False) as archive:
                 archive.add(source.resolve(), arcname=name, filter=_anonymous)
-        except PermissionError as error:
+        except OSError as error:
+            if error.filename is None:
+                raise  # of the connection, not of a file here
             raise LabError(f"cannot read {error.filename}: {error.strerror}") from error
 
     script = 'mkdir -p -- "$1" && exec tar -xf - -C "$1"'
@@ -44,9 +47,7 @@ def get(connection: Connection, source: str, target: Path) -> Path:
     What comes is not trusted: nothing is written outside `target`. Raises NotFound, DriverFailed.
     """
     node = connection.endpoint.name
-    base = posixpath.basename(source.rstrip("/"))
-    if base in ("", ".", ".."):
-        raise UsageProblem(f"{node}:{source} has no name of its own", "name a file or a folder")
+    base = own_name(source)
     folder = posixpath.dirname(source.rstrip("/")) or "."
     if target.is_dir():
         target = target / base
@@ -54,7 +55,8 @@ def get(connection: Connection, source: str, target: Path) -> Path:
         raise NotFound(f"{target.parent} is no folder")
     if connection.run(["test", "-e", source], limit_s=PROBE_LIMIT_S).returncode != 0:
         raise NotFound(f"{node} has no {source}")
-    exchange = connection.start(["tar", "-cf", "-", "-C", folder, "--", base])
+    limits = connection.endpoint.limits
+    exchange = connection.start(["tar", "-cf", "-", "-C", folder, "--", base], idle_s=limits.idle_s)
     try:
         unpack(exchange.stdout(), base, target)
     except BaseException:
@@ -66,16 +68,7 @@ def get(connection: Connection, source: str, target: Path) -> Path:
     return target
 
 
-def place(target: str, name: str, is_folder: bool) -> tuple[str, str]:
-    """The folder and the name that something called `name` gets when copied to `target`. Pure."""
-    if is_folder or target.endswith("/"):
-        return target.rstrip("/") or "/", name
-    return posixpath.dirname(target) or ".", posixpath.basename(target)
-
-
 def _is_folder(connection: Connection, target: str) -> bool:
-    if not target:
-        raise UsageProblem("no path on the node was given")
     test = connection.run(["test", "-d", target], limit_s=PROBE_LIMIT_S)
     return test.returncode == 0
 

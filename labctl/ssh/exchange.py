@@ -52,7 +52,7 @@ class Exchange:
 
     def stdout(self) -> BinaryIO:
         """What it writes, as a file; to be read before it is carried on. Raises TimeoutError when
-        nothing comes for `Limits.idle_s`."""
+        nothing comes for `idle_s`."""
         return cast("BinaryIO", self._channel.makefile("rb"))
 
     def abandon(self) -> None:
@@ -123,6 +123,11 @@ class Exchange:
                         feed(cast("BinaryIO", self._channel.makefile_stdin("wb", 0)))
                 except LabError as error:
                     self._problem = error
+                except TimeoutError:
+                    # Not to be taken for the end of the input.
+                    self._problem = TimedOut(
+                        f"{self._endpoint.name}: `{self._line}` took nothing more of its input"
+                    )
                 self._channel.shutdown_write()
 
         threading.Thread(target=work, name=f"stdin-{self._endpoint.name}", daemon=True).start()

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from labcore.errors import NotFound, UsageProblem
 from labctl.diagnosis import Check, exit_code, leftovers, lines
 from labctl.follow import Run
+from labctl.reach.outside import behind
 from labctl.session import choose
-from labctl.transport import behind
 from labctl.ui import marks
 from tests.labctl.conftest import Labctl
 from tests.labctl.double import Double, end, gate, lab

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labcore.errors import DriverFailed, LabError, NotFound, UsageProblem
+from labctl.placing import place
 from labctl.ssh.connection import Connection, connect
-from labctl.ssh.copy import get, place, put
+from labctl.ssh.copy import get, put
 from labctl.ssh.unpack import unpack
 from tests.ssh.sshd import Sshd
 
