@@ -50,6 +50,11 @@ check: $(READY) ## Check format, lint, types, imports and shell scripts
 	else \
 	  echo "== shell: skipped, shellcheck is not installed"; \
 	fi; \
+	if command -v vagrant >/dev/null 2>&1; then \
+	  step vagrant vagrant validate --ignore-provider; \
+	else \
+	  echo "== vagrant: skipped, vagrant is not installed"; \
+	fi; \
 	if [ -n "$$failed" ]; then echo "check: FAILED:$$failed"; exit 1; fi; \
 	echo "check: passed"
 

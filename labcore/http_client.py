@@ -70,14 +70,28 @@ def call_json(
     Raises LabError, the class that the error's code names; Unreachable as `call` does, and where
     the answer is not JSON.
     """
-    status, raw = call(method, url, body, token=token, timeout_s=timeout_s)
+    raw = call_bytes(method, url, body, token=token, timeout_s=timeout_s)
     try:
-        value: object = json.loads(raw) if raw else None
+        return json.loads(raw) if raw else None
     except ValueError as error:
-        if 200 <= status < 300:
-            raise Unreachable(f"{method} {url}: the answer is not JSON") from error
-        value = None
+        raise Unreachable(f"{method} {url}: the answer is not JSON") from error
+
+
+def call_bytes(
+    method: str,
+    url: str,
+    body: object = None,
+    *,
+    token: str | None = None,
+    timeout_s: float = 5.0,
+) -> bytes:
+    """`call_json`, for answers that are no JSON; errors are."""
+    status, raw = call(method, url, body, token=token, timeout_s=timeout_s)
     if 200 <= status < 300:
-        return value
+        return raw
+    try:
+        value: object = json.loads(raw)
+    except ValueError:
+        value = None
     problem: LabError = from_wire(value, f"{method} {url}: HTTP {status}")
     raise problem

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from labcore.codec import decode, encode
 from labcore.errors import LabError
-from labcore.http_client import call_json
+from labcore.http_client import call_bytes, call_json
 from labcore.wire.event import Event
-from labcore.wire.lab import Lab, Mode, Server
+from labcore.wire.lab import AdoptedNode, Lab, Mode, Server
 
 # A wish asks the driver how it is, and is on the disk before it is answered.
 WISH_LIMIT_S = 60.0
@@ -63,6 +63,24 @@ class ManagerClient:
         """The lab file, as JSON, of the last wish for a lab."""
         answer = self.request("GET", f"/labs/{lab}/file")
         return dict(answer) if isinstance(answer, dict) else {}
+
+    def adopt(
+        self, lab: str, file: Mapping[str, object], machines: Mapping[str, str]
+    ) -> tuple[AdoptedNode, ...]:
+        """Register machines (node -> name or id) as a lab."""
+        body = {"file": file, "machines": machines}
+        answer = self.request("PUT", f"/labs/{lab}/adoption", body, timeout_s=WISH_LIMIT_S)
+        return decode(tuple[AdoptedNode, ...], answer["nodes"])  # type: ignore[index]
+
+    def adoption_seed(self, lab: str, node: str) -> bytes:
+        """The seed of an adopted node, as a tar."""
+        url = f"{self.url}/api/v1/labs/{lab}/adoption/seeds/{node}"
+        return call_bytes("GET", url, token=self._token, timeout_s=WISH_LIMIT_S)
+
+    def finish_adoption(self, lab: str) -> int:
+        """Every node has its seed: want the lab up; the number of the run."""
+        path = f"/labs/{lab}/adoption/finish"
+        return _run(self.request("POST", path, timeout_s=WISH_LIMIT_S))
 
     def down(self, lab: str) -> int:
         """Wish for its power to be off; the number of the run."""

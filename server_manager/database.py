@@ -47,6 +47,7 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
             driver TEXT NOT NULL, name TEXT NOT NULL, created_at TEXT NOT NULL,
             image TEXT NOT NULL, PRIMARY KEY (driver, name)) STRICT""",
     ),
+    ("ALTER TABLE labs ADD COLUMN adoption TEXT NOT NULL DEFAULT 'none'",),
 )
 
 

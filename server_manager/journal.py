@@ -15,7 +15,9 @@ from server_manager.database import Database
 
 KEPT = 5_000
 
-Operation = Literal["create", "start", "stop", "kill", "destroy", "pause", "resume"]
+Operation = Literal[
+    "create", "start", "stop", "kill", "destroy", "pause", "resume", "adopt", "release"
+]
 Outcome = Literal["begun", "done", "failed"]
 
 

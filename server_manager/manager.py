@@ -9,6 +9,7 @@ from labcore.clock import rfc3339
 from labcore.codec import encode
 from labcore.errors import Conflict, DriverUnusable, LabError, UsageProblem
 from labcore.wire.lab import Desired, Group, Lab, Mode, Scaling, Wanted
+from server_manager.adoption import Adoptions, check_size
 from server_manager.convergence import Convergence
 from server_manager.core import Core
 from server_manager.images.images import Images
@@ -17,7 +18,7 @@ from server_manager.labspec import LabSpec, check_change, from_file, member_name
 from server_manager.operations import Observer, Operations
 from server_manager.plan import Step, steps_of_file, steps_of_lab
 from server_manager.power import Power
-from server_manager.registry import GroupWish, LabRecord, ServerRecord
+from server_manager.registry import Adoption, GroupWish, LabRecord, ServerRecord
 from server_manager.runs import Runs
 from server_manager.view import View
 
@@ -32,6 +33,7 @@ class Manager:
         self.runs = Runs(core, Convergence(core, self.operations, self.view))
         self.power = Power(core, self.operations)
         self.images = Images(core)
+        self.adoptions = Adoptions(core, self.operations, self.runs)
 
     def recover(self) -> None:
         """Finish what the process before this one had begun. Call once, before serving."""
@@ -50,11 +52,14 @@ class Manager:
                 self._finish(found, server, entry.operation)
 
     def _finish(self, lab: LabRecord, server: ServerRecord, operation: str) -> None:
-        """Make one server what it is wanted to be, in the background.
+        """Make one server what it is wanted to be, in the background. One whose adoption is not
+        finished is left as it is: only labctl can go on there.
 
         One that is to go and was not being turned off yet is left to the scaler, if there is one:
         it may serve, and nobody else drains it.
         """
+        if lab.adoption is Adoption.BEGUN:
+            return
         is_up = lab.desired is Desired.UP
         is_drained = operation in ("stop", "kill", "destroy")
 
@@ -134,6 +139,7 @@ class Manager:
         return self.core.labs.add(spec, rfc3339(self.core.clock.now()))
 
     def _change(self, lab: LabRecord, spec: LabSpec) -> LabRecord:
+        check_size(lab, spec, self.core.servers.of(lab.name))
         check_change(lab.spec, spec)
         before = {group.name: group for group in lab.spec.groups}
         wishes = self.core.labs.wishes(lab.name)
@@ -203,6 +209,7 @@ class Manager:
         lab = self.core.labs.find(name)
         if lab is None:
             return steps_of_file(spec)
+        check_size(lab, spec, self.core.servers.of(name))
         check_change(lab.spec, spec)
         return steps_of_lab(self.view.lab(lab))
 

@@ -13,14 +13,16 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from labcore.errors import Conflict, DriverFailed, LabError
+from labcore.errors import Conflict, DriverFailed, LabError, NotFound
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.event import EventKind
 from labcore.wire.lab import Desired, PowerState, Wanted
 from server_manager.core import Core
+from server_manager.drivers.adopting import Adopting
 from server_manager.drivers.base import Driver, DriverServer, Pausing
 from server_manager.executors import Lock
 from server_manager.journal import Operation
+from server_manager.ports import holder
 from server_manager.registry import LabRecord, ServerRecord
 
 STOPPING_LIMIT_S = 90.0
@@ -72,6 +74,8 @@ class Operations:
             if wanted is Wanted.OFF:
                 return
             state = self._settled(driver, server)
+            if lab.is_adopted:
+                self._check_there(lab, server, state)
             if state is PowerState.ERROR:
                 self._do(server, "destroy", lambda: driver.destroy(server.ref))
                 state = PowerState.ABSENT
@@ -87,6 +91,21 @@ class Operations:
                 self.resume(lab, server)
             else:
                 self._do(server, "start", lambda: driver.start(server.ref))
+
+    def _check_there(self, lab: LabRecord, server: ServerRecord, state: PowerState) -> None:
+        """Raise unless an adopted machine can be started as it is: we make none, and mend none."""
+        again = f"bring it back, then labctl adopt --lab {lab.name}"
+        if state is PowerState.ABSENT:
+            raise NotFound(f"the adopted machine of {lab.name}/{server.name} is gone", again)
+        if state is PowerState.ERROR:
+            raise DriverFailed(f"the adopted machine of {lab.name}/{server.name} is broken", again)
+        taken = self._core.ports.taken(server.lab, server.name) if state in OFF else {}
+        for service, port in taken.items():
+            raise Conflict(
+                f"port {port}, which leads to {service} of {server.name}, is held by"
+                f" {holder(port)}",
+                "free it: the forwards of an adopted machine are not ours to change",
+            )
 
     def _move_ports(self, lab: LabRecord, server: ServerRecord) -> bool:
         """Lease other ports for those that another program took while the server was off."""
@@ -109,8 +128,27 @@ class Operations:
             if (state := self._settled(driver, server)) in _ON:
                 raise self._undone(server, operation, state)
 
+    def adopt(self, lab: LabRecord, server: ServerRecord) -> None:
+        """Let its driver mark a machine of others as this server; again: nothing."""
+        driver: Adopting = self._core.driver(lab)  # type: ignore[assignment]  # its capability
+        with self._only(server):
+            spec = self._core.server_spec(lab, server)
+            self._do(server, "adopt", lambda: driver.adopt(spec))
+
+    def release(self, lab: LabRecord, server: ServerRecord) -> None:
+        """Take our marks off an adopted machine, and leave it as it is."""
+        driver: Adopting = self._core.driver(lab)  # type: ignore[assignment]  # its capability
+        with self._only(server):
+            self._do(server, "release", lambda: driver.release(server.ref))
+
     def destroy(self, lab: LabRecord, server: ServerRecord) -> None:
-        """Remove it with all that it kept. Raises DriverFailed when its state is not known."""
+        """Remove it with all that it kept; an adopted machine is released instead.
+
+        Raises DriverFailed when its state is not known.
+        """
+        if lab.is_adopted:
+            self.release(lab, server)
+            return
         driver = self._core.driver(lab)
         with self._only(server):
             self._known(driver, server)

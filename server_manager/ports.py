@@ -172,6 +172,25 @@ class Ports:
             return self.free(leased), True
         return (wanted if self.is_free(wanted) else self.free(leased)), False
 
+    def take_over(self, lab: str, ports: Mapping[str, Mapping[str, int]]) -> None:
+        """Lease what the machines of a lab have already (node -> service -> port), and no more.
+
+        Raises Conflict for a port that another lab has.
+        """
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM leases WHERE lab = ?", (lab,))
+            for node, services in ports.items():
+                for service, port in services.items():
+                    for row in self._database.rows("SELECT * FROM leases WHERE host_port=?", port):
+                        raise Conflict(
+                            f"port {port} of {node} is that of {row['lab']}/{row['node']} already",
+                            "forward another port to it",
+                        )
+                    connection.execute(
+                        "INSERT INTO leases (lab, node, service, host_port) VALUES (?, ?, ?, ?)",
+                        (lab, node, service, port),
+                    )
+
     def taken(self, lab: str, node: str) -> Mapping[str, int]:
         """Those of a node's ports, by service, that somebody listens on now."""
         return {s: port for s, port in self.of(lab, node).items() if not self.is_free(port)}

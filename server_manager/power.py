@@ -318,6 +318,11 @@ class Power:
     def delete(self, target: Target) -> None:
         """Remove a server that is wanted off, and forget it. Raises Conflict for others."""
         row = self.row(target)
+        if target.lab.is_adopted:
+            raise Conflict(
+                f"{target.lab.name}/{target.name} is an adopted machine: labctl never removes it",
+                "labctl adopt with those that are to stay releases the others",
+            )
         if row.wanted is Wanted.STANDBY and target.lab.desired is Desired.UP:
             raise self._stands_by(target)
         if row.wanted is Wanted.ON and target.lab.desired is Desired.UP:

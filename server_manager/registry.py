@@ -8,6 +8,7 @@ import sqlite3
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from labcore.codec import decode, encode
 from labcore.errors import Conflict, NotFound
@@ -17,6 +18,14 @@ from server_manager.drivers.base import ServerRef
 from server_manager.labspec import LabSpec
 
 MOST_LABS = 24  # the port block of lab 24 would reach into the ephemeral ports of Linux
+
+
+class Adoption(StrEnum):
+    """Whether others made the machines of a lab, and whether all of them know yet what they are."""
+
+    NONE = "none"  # we made them
+    BEGUN = "begun"
+    DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,12 @@ class LabRecord:
     created_at: str
     run: int
     running: bool
+    adoption: Adoption = Adoption.NONE
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether its machines are somebody else's, never to be made or destroyed by us."""
+        return self.adoption is not Adoption.NONE
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,7 @@ class Labs:
             raise NotFound(f"there is no lab {name!r}", "labctl status shows the labs there are")
         return found
 
-    def add(self, spec: LabSpec, at: str) -> LabRecord:
+    def add(self, spec: LabSpec, at: str, desired: Desired = Desired.UP) -> LabRecord:
         """Write a new lab in the lowest free slot, with its groups as the spec says."""
         with self._database.transaction() as connection:
             taken = {row["slot"] for row in self._database.rows("SELECT slot FROM labs")}
@@ -96,7 +111,7 @@ class Labs:
                 raise Conflict(f"there are {MOST_LABS} labs, and no ports for more")
             connection.execute(
                 "INSERT INTO labs (name, spec, slot, desired, created_at) VALUES (?, ?, ?, ?, ?)",
-                (spec.lab, json.dumps(encode(spec)), slot, Desired.UP, at),
+                (spec.lab, json.dumps(encode(spec)), slot, desired, at),
             )
             for group in spec.groups:
                 self.set_wish(spec.lab, group.name, GroupWish(group.desired_count, group.mode))
@@ -106,6 +121,12 @@ class Labs:
         """Replace what a lab consists of."""
         text = json.dumps(encode(spec))
         self._database.rows("UPDATE labs SET spec = ? WHERE name = ?", text, spec.lab)
+
+    def set_adoption(self, name: str, adoption: Adoption, problem: str | None) -> None:
+        """Write down how far an adoption has come, and what is left to do."""
+        self._database.rows(
+            "UPDATE labs SET adoption = ?, problem = ? WHERE name = ?", adoption, problem, name
+        )
 
     def begin_run(self, name: str, desired: Desired, run: int) -> None:
         """Write down a wish before anything is done about it."""
@@ -169,8 +190,10 @@ class Servers:
             raise NotFound(f"lab {lab!r} has no server {name!r}", "labctl status shows all servers")
         return found
 
-    def add(self, lab: str, group: str, index: int, name: str) -> ServerRecord:
-        """Write a new server, wanted on, with an id of its own; one that is there stays.
+    def add(
+        self, lab: str, group: str, index: int, name: str, id: str | None = None
+    ) -> ServerRecord:
+        """Write a new server, wanted on, with an id of its own or `id`; one that is there stays.
 
         Its number is the lowest that no server of the lab has.
         """
@@ -182,13 +205,18 @@ class Servers:
                 " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (lab, name) DO NOTHING",
                 lab,
                 name,
-                str(uuid.uuid4()),
+                id or str(uuid.uuid4()),
                 group,
                 index,
                 Wanted.ON,
                 number,
             )
         return self.get(lab, name)
+
+    def by_id(self, id: str) -> ServerRecord | None:
+        """The server with that id, of whatever lab."""
+        rows = self._database.rows("SELECT * FROM servers WHERE id = ?", id)
+        return _server(rows[0]) if rows else None
 
     def want(self, server: ServerRecord, wanted: Wanted) -> None:
         """Write down what a server should be."""
@@ -237,6 +265,7 @@ def _lab(row: sqlite3.Row) -> LabRecord:
         created_at=row["created_at"],
         run=row["run"],
         running=bool(row["running"]),
+        adoption=Adoption(row["adoption"]),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import flask
 
 from labcore.codec import encode
 from labcore.names import check_name
@@ -19,10 +21,18 @@ class GroupRequest:
     mode: Mode | None = None
 
 
+@dataclass(frozen=True)
+class AdoptionRequest:
+    """The body of `PUT /labs/{lab}/adoption`."""
+
+    file: Mapping[str, object]  # a lab file
+    machines: Mapping[str, str]  # node -> name or id of a machine of its driver
+
+
 class LabViews(Views):
     """Below `/api/v1/labs`."""
 
-    def routes(self) -> list[tuple[str, str, Callable[..., Answer]]]:
+    def routes(self) -> list[tuple[str, str, Callable[..., Answer | flask.Response]]]:
         """Rule, method and view of each."""
         return [
             ("/labs", "GET", self.labs),
@@ -31,6 +41,9 @@ class LabViews(Views):
             ("/labs/<lab>/file", "GET", self.lab_file),
             ("/labs/<lab>", "DELETE", self.destroy_lab),
             ("/labs/<lab>/down", "POST", self.down_lab),
+            ("/labs/<lab>/adoption", "PUT", self.adopt),
+            ("/labs/<lab>/adoption/seeds/<node>", "GET", self.adoption_seed),
+            ("/labs/<lab>/adoption/finish", "POST", self.finish_adoption),
             ("/labs/<lab>/cancel", "POST", self.cancel),
             ("/labs/<lab>/plan", "GET", self.plan),
             ("/labs/<lab>/plan", "POST", self.plan_of_file),
@@ -60,6 +73,21 @@ class LabViews(Views):
     def down_lab(self, lab: str) -> Answer:
         check_admin()
         return {"lab": lab, "run": self.manager.down(lab)}, 202
+
+    def adopt(self, lab: str) -> Answer:
+        check_admin()
+        wish = body(AdoptionRequest)
+        nodes = self.manager.adoptions.adopt(check_name(lab, "lab"), wish.file, wish.machines)
+        return {"lab": lab, "nodes": encode(nodes)}
+
+    def adoption_seed(self, lab: str, node: str) -> flask.Response:
+        check_admin()
+        seed = self.manager.adoptions.seed(lab, check_name(node, "node"))
+        return flask.Response(seed, content_type="application/x-tar")
+
+    def finish_adoption(self, lab: str) -> Answer:
+        check_admin()
+        return {"lab": lab, "run": self.manager.adoptions.finish(lab)}, 202
 
     def cancel(self, lab: str) -> Answer:
         check_admin()

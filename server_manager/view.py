@@ -46,6 +46,7 @@ class View:
             load_balancer_url=service_url(servers, "nginx"),
             scaler_url=service_url(servers, "scaler"),
             problem=record.problem,
+            adopted=record.is_adopted,
         )
 
     def groups(self, record: LabRecord) -> tuple[Group, ...]:

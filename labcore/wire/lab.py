@@ -133,6 +133,17 @@ class Server:
 
 
 @dataclass(frozen=True)
+class AdoptedNode:
+    """A machine of somebody else that became a node, and that can be given its seed now."""
+
+    node: str
+    machine: str  # as its back end calls it
+    id: str  # the back end's own for it
+    hardware_id: str  # the one that the machine sees itself
+    ssh_port: int  # of 127.0.0.1
+
+
+@dataclass(frozen=True)
 class Lab:
     """`GET /api/v1/labs/{lab}`: all that labctl and the scaler need to know of a lab."""
 
@@ -147,6 +158,7 @@ class Lab:
     load_balancer_url: str | None  # as the host sees it
     scaler_url: str | None  # as the host sees it
     problem: str | None = None
+    adopted: bool = False  # its machines are somebody else's: `destroy` releases them
 
     def group(self, name: str) -> Group | None:
         """The group of that name, if there is one."""

@@ -16,6 +16,7 @@ from labctl.cli.options import options
 from labctl.ui import plain
 
 if TYPE_CHECKING:
+    from labcore.wire.lab import Lab
     from labctl.follow import Run
     from labctl.session import Session
     from labctl.wish import Wish
@@ -55,8 +56,8 @@ def up(
         finally:
             plain.note(wish.why)
 
-    _show_end(_carry_out(here, wish.lab, begin, wish.driver))
-    _show_status(watching.gather(here, here.manager.lab(wish.lab)), ctx)
+    show_end(carry_out(here, wish.lab, begin, wish.driver))
+    show_status(watching.gather(here, here.manager.lab(wish.lab)), ctx)
 
 
 def plan(
@@ -79,7 +80,7 @@ def down(ctx: typer.Context) -> None:
     lab = here.lab(options(ctx).lab)
     program.hang_up(here.paths, lab.lab)
     begin = partial(runs.end_of_life, here, lab.lab, here.manager.down)
-    _carry_out(here, lab.lab, begin, lab.driver)
+    carry_out(here, lab.lab, begin, lab.driver)
     plain.note(f"lab {lab.lab} is down; labctl up --lab {lab.lab} brings it back")
 
 
@@ -87,18 +88,29 @@ def destroy(
     ctx: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove the lab and everything that belongs to it. Asks first."""
-    from labctl import runs, session
-    from labctl.ssh import program
+    """Remove the lab and everything that belongs to it. Asks first.
+
+    Adopted machines are released: they stay, as they are, and are no longer labctl's.
+    """
+    from labctl import session
 
     here = session.connect_if_labs()
     lab = here.lab(options(ctx).lab)
-    if not yes and not _confirmed(lab.lab, len(lab.servers)):
+    if not yes and not _confirmed(lab):
         raise typer.Exit(1)
+    end(here, lab)
+
+
+def end(here: Session, lab: Lab) -> None:
+    """Destroy a lab and say what became of it."""
+    from labctl import runs
+    from labctl.ssh import program
+
     program.hang_up(here.paths, lab.lab)
     begin = partial(runs.end_of_life, here, lab.lab, here.manager.destroy)
-    _carry_out(here, lab.lab, begin, lab.driver)
-    plain.note(f"lab {lab.lab} is gone")
+    carry_out(here, lab.lab, begin, lab.driver)
+    kept = "; its machines stay as they are" if lab.adopted else ""
+    plain.note(f"lab {lab.lab} is gone{kept}")
 
 
 def _wish(
@@ -113,7 +125,8 @@ def _wish(
     return here, wish.make(here, lab, source, driver)
 
 
-def _carry_out(here: Session, lab: str, begin: Callable[[], int], driver: str) -> Run:
+def carry_out(here: Session, lab: str, begin: Callable[[], int], driver: str) -> Run:
+    """Begin a run of a lab and show it to its end; raises what it failed with."""
     from labctl import runs
     from labctl.ui.progress import run_progress
 
@@ -121,13 +134,16 @@ def _carry_out(here: Session, lab: str, begin: Callable[[], int], driver: str) -
         return runs.carry_out(here, lab, begin, progress.show)
 
 
-def _confirmed(lab: str, servers: int) -> bool:
+def _confirmed(lab: Lab) -> bool:
     if not sys.stdin.isatty():
-        raise UsageProblem(f"destroy removes lab {lab!r} for good", "say so with --yes")
-    return typer.confirm(f"Remove lab {lab!r} with its {servers} servers for good?", err=True)
+        raise UsageProblem(f"destroy removes lab {lab.lab!r} for good", "say so with --yes")
+    count = len(lab.servers)
+    what = f"and release its {count} machines" if lab.adopted else f"with its {count} servers"
+    return typer.confirm(f"Remove lab {lab.lab!r} {what} for good?", err=True)
 
 
-def _show_end(run: Run) -> None:
+def show_end(run: Run) -> None:
+    """What is worth to be told of a run that succeeded."""
     from labctl.ui.progress import show_slowest
 
     for sentence in run.ports:
@@ -135,7 +151,8 @@ def _show_end(run: Run) -> None:
     show_slowest(run)
 
 
-def _show_status(view: dict[str, object], ctx: typer.Context) -> None:
+def show_status(view: dict[str, object], ctx: typer.Context) -> None:
+    """The result of a command that changed a lab."""
     from labctl.cli.status import show
 
     show(view, as_json=options(ctx).json)

@@ -46,6 +46,7 @@ COMMANDS: tuple[Entry, ...] = (
     _entry(NODES, "cp", "ssh", "Copy a file or folder to a node or from one"),
     _entry(LOOK, "plan", "lifecycle", "What `up` would do now"),
     _entry(LAB, "autoscale", "scaling", "Let the policy decide, or stop it"),
+    _entry(LAB, "adopt", "adopt", "Take over machines made by Vagrant or by hand"),
     _entry(LAB, "destroy", "lifecycle", "Remove the lab, leave nothing behind"),
     _entry(NODES, "start", "nodes", "Turn a node on"),
     _entry(NODES, "stop", "nodes", "Drain a node and turn it off"),

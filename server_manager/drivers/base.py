@@ -59,6 +59,7 @@ class Capabilities:
     pause: bool = False
     snapshot: bool = False
     console_log: bool = False
+    adopt: bool = False  # see drivers/adopting.py
     members: bool = False  # servers are spread over several machines
     images: ImageSupport | None = None
 

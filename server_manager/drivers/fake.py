@@ -232,6 +232,19 @@ class FakeDriver(FakeImages):
         ]
         return tuple(chosen[-lines:]) if lines > 0 else ()
 
+    # ------------------------------------------------------------------ what others change
+
+    def take_in(self, spec: ServerSpec, *, is_on: bool) -> None:
+        """Have a server that was not made here."""
+        self._servers.setdefault(_key(spec.ref), _Server(spec))
+        if is_on and self._servers[_key(spec.ref)].on_since is None:
+            self._servers[_key(spec.ref)].on_since = self._clock.monotonic()
+
+    def forget(self, ref: ServerRef) -> None:
+        """Have a server no more, without any call."""
+        if self._own(ref) is not None:
+            del self._servers[_key(ref)]
+
     # ------------------------------------------------------------------ inside
 
     def _call(self, operation: str, ref: ServerRef, do: Callable[[], None]) -> None:

@@ -141,6 +141,7 @@ class Double:
                 "capabilities": {"access": "local", "gates": ["created", "healthy", "serving"]},
             }
         ]
+        self.adopted: list[dict[str, object]] = []
         self.scales = True  # at once
         self.busy = False  # with a run, until it is cancelled
         self.refusal: LabError | None = None  # answered to every change
@@ -204,6 +205,8 @@ class Double:
         return {"lines": self.lines[-int(query["lines"]) :]} if rest[-1] == "logs" else {}
 
     def _lab(self, method: str, name: str, rest: list[str]) -> object:
+        if rest[:1] == ["adoption"]:
+            return self._adoption(method, name, rest[1:])
         if rest == ["plan"]:
             return {"lab": name, "steps": self.steps}
         if rest == ["file"]:
@@ -213,6 +216,11 @@ class Double:
         elif method == "DELETE" and self.busy:
             raise Conflict("`up` is still running")
         return encode(self.find(name)) if method == "GET" else {"lab": name, "run": 1}
+
+    def _adoption(self, method: str, name: str, rest: list[str]) -> object:
+        if method == "PUT":
+            return {"lab": name, "nodes": self.adopted}
+        return b"seed of " + rest[1].encode() if method == "GET" else {"lab": name, "run": 1}
 
     def _events(self, query: dict[str, str]) -> object:
         found = [e for e in self.events if e.seq > int(query["after"])]
@@ -254,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, value = 200, double.answer(self.command, parts.path, query, body)
         except LabError as error:
             status, value = error.http_status, error.to_wire()
-        raw = json.dumps(value).encode()
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
