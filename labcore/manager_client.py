@@ -12,10 +12,12 @@ from labcore.codec import decode, encode
 from labcore.errors import LabError
 from labcore.http_client import call_bytes, call_json
 from labcore.wire.event import Event
+from labcore.wire.image import Image, ImageWish
 from labcore.wire.lab import AdoptedNode, Lab, Mode, Server
 
 # A wish asks the driver how it is, and is on the disk before it is answered.
 WISH_LIMIT_S = 60.0
+REMOVAL_LIMIT_S = 300.0  # a step of its build ends first
 
 
 class ManagerClient:
@@ -131,6 +133,29 @@ class ManagerClient:
     def post_event(self, event: Event) -> None:
         """Add an event to the lab's history."""
         self.request("POST", "/events", encode(event))
+
+    def put_image(self, driver: str, name: str, wish: ImageWish) -> int:
+        """Wish for an image; the number of the run, whose end is an `image` event with it."""
+        path = f"/images/{driver}/{name}"
+        return _run(self.request("PUT", path, encode(wish), timeout_s=WISH_LIMIT_S))
+
+    def images(self) -> tuple[Image, ...]:
+        """All images."""
+        answer = self.request("GET", "/images", timeout_s=WISH_LIMIT_S)
+        return decode(tuple[Image, ...], answer["images"])  # type: ignore[index]
+
+    def image(self, driver: str, name: str) -> Image:
+        """One image."""
+        return decode(Image, self.request("GET", f"/images/{driver}/{name}"))
+
+    def image_action(self, driver: str, name: str, action: str, body: object = None) -> None:
+        """`cancel` a build; or tell it that we are `working` in its builder, or how that ended:
+        `provisioned`, with the error of an error answer if it failed."""
+        self.request("POST", f"/images/{driver}/{name}/{action}", body)
+
+    def remove_image(self, driver: str, name: str) -> None:
+        """Remove an image, whose build is stopped first."""
+        self.request("DELETE", f"/images/{driver}/{name}", timeout_s=REMOVAL_LIMIT_S)
 
 
 def _run(answer: object) -> int:

@@ -87,11 +87,17 @@ def _automatic(session: Session, lab: str) -> tuple[str, str]:
     known = {entry["name"]: entry for entry in drivers(session)}
     for name in PREFERRED:
         entry = known.get(name, {"ok": False, "reason": "this version has no such driver"})
-        if entry["ok"]:
+        if entry["ok"] and not _lacks_image(entry):
             why = "; ".join(reasons) or f"{name} {entry.get('version', '')}".strip() + " works here"
             return name, why
-        reasons.append(f"{name}: {entry.get('reason') or 'cannot be used'}")
+        lacks = _lacks_image(entry) and f"it has no image: labctl image build --driver {name}"
+        reasons.append(f"{name}: {entry.get('reason') or lacks or 'cannot be used'}")
     raise DriverUnusable("no driver can be used here", "labctl doctor", tuple(reasons))
+
+
+def _lacks_image(entry: dict[str, Any]) -> bool:
+    support = (entry.get("capabilities") or {}).get("images")
+    return bool(support and support["required"] and not entry.get("images"))
 
 
 def drivers(session: Session) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ COMMANDS: tuple[Entry, ...] = (
     _entry(FILES, "schema", "files", "Print the JSON Schema of lab files"),
     _entry(FILES, "blueprints", "files", "List the lab files that labctl ships"),
     _entry(FILES, "simulate", "simulate", "Try scaling policies on a trace of load"),
+    _entry(HOST, "image", "image", "Build, import, list or remove images"),
     _entry(HOST, "server", "server", "Start, stop or show the server-manager"),
     _entry(HOST, "api", "server", "Call the server-manager's API"),
 )

@@ -1,0 +1,1 @@
+"""What labctl does for images: it begins a build, follows it, and provisions the builder by SSH."""
