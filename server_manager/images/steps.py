@@ -152,8 +152,7 @@ class Steps:
         state = self._making.builder(self._ref)
         if state.state in DEAD:
             raise DriverFailed(
-                f"the builder of image {self._ref.name!r} is {state.state}:"
-                f" {state.problem or 'it ended by itself'}",
+                f"the builder is {state.state}: {state.problem or 'it ended by itself'}",
                 "the last lines are what it printed; the same labctl image build begins again",
                 state.console,
             )
@@ -178,8 +177,7 @@ class Steps:
             self._living()
             if self._core.clock.monotonic() - self._build.heard_at > SILENT_S:
                 raise TimedOut(
-                    f"no labctl provisions image {self._ref.name!r}: none was heard of for"
-                    f" {SILENT_S:.0f} s",
+                    f"no labctl provisions the builder: none was heard of for {SILENT_S:.0f} s",
                     "the same labctl image build begins again",
                 )
             raise NotYet("labctl is at it")
@@ -196,7 +194,7 @@ class Steps:
             if state.state is PowerState.STOPPED:
                 return
             if state.state is PowerState.ABSENT:
-                raise DriverFailed(f"the builder of image {self._ref.name!r} is gone")
+                raise DriverFailed("the builder is gone")
             if not asked:
                 self._making.stop_builder(self._ref)
                 asked = True
@@ -226,7 +224,7 @@ class Steps:
     def _wait(self, probe: Callable[[], None], name: str, limit_s: float) -> None:
         wait_until(
             probe,
-            name=f"image {self._ref.name!r}: {name}",
+            name=name,
             limit_s=limit_s,
             clock=self._core.clock,
             hint="the same labctl image build begins again",
