@@ -57,6 +57,11 @@ def set_mode(session: Session, lab: Lab, name: str | None, mode: Mode) -> None:
     session.scaler(lab).set_mode(mode, scaled_group(lab, name).name)
 
 
+def reset(session: Session, lab: Lab, name: str | None) -> None:
+    """Let the scaler make nodes again at once, although many failed to boot."""
+    session.scaler(lab).reset(scaled_group(lab, name).name)
+
+
 def modes(lab: Lab, name: str | None) -> list[dict[str, Any]]:
     """Who decides about each scaled group, or about the one named."""
     groups = [scaled_group(lab, name)] if name else [g for g in lab.groups if g.scaling]

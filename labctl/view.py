@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from labcore.codec import encode
 from labcore.errors import LabError
 from labcore.wire.lab import Lab, LabState, PowerState, Server, Wanted
-from labcore.wire.scaler import Decision, GroupStatus, NodeStatus, ScalerStatus
+from labcore.wire.scaler import BreakerStatus, Decision, GroupStatus, NodeStatus, ScalerStatus
 
 _OFF_STATES = (LabState.DOWN, LabState.CONVERGING, LabState.FAILED)
 
@@ -50,7 +52,21 @@ def _problems(lab: Lab, scaler: ScalerStatus | None, problem: LabError | None) -
         found.append(f"load balancer: {scaler.balancer.problem}; labctl up --lab {lab.lab}")
     if scaler is not None and not scaler.manager_reachable:
         found.append("the scaler does not reach the server-manager: it routes, but makes nothing")
+    found += [
+        _stopped(lab, group.group, group.breaker)
+        for group in (scaler.groups if scaler is not None else ())
+        if group.breaker is not None
+    ]
     return found
+
+
+def _stopped(lab: Lab, group: str, breaker: BreakerStatus) -> str:
+    minutes = math.ceil(breaker.remaining_s / 60.0)
+    wait = f"no new nodes for {minutes} min" if minutes else "one new node is tried"
+    return (
+        f"{group}: {wait}, as {breaker.failures} boots in a row failed ({breaker.problem}); "
+        f"mend it, then labctl autoscale reset --lab {lab.lab}"
+    )
 
 
 def _groups(lab: Lab, scaler: ScalerStatus | None) -> list[dict[str, Any]]:
@@ -90,6 +106,7 @@ def _from_scaler(status: GroupStatus | None) -> dict[str, Any]:
             "cooldown_remaining_s": None,
             "last_decision": None,
             "removal": None,
+            "breaker": None,
         }
     removal = status.removal
     return {
@@ -97,6 +114,7 @@ def _from_scaler(status: GroupStatus | None) -> dict[str, Any]:
         "cooldown_remaining_s": round(status.cooldown_remaining_s, 1),
         "last_decision": _decision(status.last_decision),
         "removal": {"node": removal.node, "step": removal.step} if removal else None,
+        "breaker": encode(status.breaker),
     }
 
 

@@ -56,7 +56,8 @@ def main(config: NodeConfig) -> None:
     balancer = NginxBalancer.of_node(config, clock)
     hands = Hands(manager, balancer, wishes, secret(config, AGENT_TOKEN), clock, runner.report)
     poster = Poster(config.lab, manager, clock)
-    desk = Desk(wishes, runner.wake, scaler_status(config.lab, clock.now(), controller))
+    status = scaler_status(config.lab, clock.now(), controller)
+    desk = Desk(wishes, status, wake=runner.wake, reset=runner.reset_breaker)
     app = make_app(desk, frozenset(config.allowed_hosts), secret(config, SCALER_API_TOKEN))
     server = make_server(
         app,

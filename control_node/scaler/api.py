@@ -1,4 +1,4 @@
-"""The scaler's HTTP API: `GET / /status /decisions`, `POST /scale /mode`."""
+"""The scaler's HTTP API: `GET / /status /decisions`, `POST /scale /mode /reset`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ class ModeRequest:
     group: str | None = None
 
 
+@dataclass(frozen=True)
+class ResetRequest:
+    """The body of `POST /reset`."""
+
+    group: str | None = None
+
+
 def make_app(desk: Desk, hosts: frozenset[str], token: str) -> WsgiApp:
     """The app behind its guard: everything but `GET /` takes the lab's scaler-api-token."""
     app = flask.Flask("control_node.scaler")
@@ -64,6 +71,10 @@ def make_app(desk: Desk, hosts: frozenset[str], token: str) -> WsgiApp:
     def mode() -> dict[str, object]:
         wish = _body(ModeRequest)
         return codec.encode(desk.set_mode(wish.mode, wish.group))  # type: ignore[no-any-return]
+
+    @app.post("/reset")
+    def reset() -> dict[str, object]:
+        return codec.encode(desk.reset(_body(ResetRequest).group))  # type: ignore[no-any-return]
 
     guard = Guard(
         hosts=hosts,

@@ -13,6 +13,7 @@ from collections import deque
 from control_node.balancer.model import Backends, Routing
 from control_node.scaler import removal, rotation, standby
 from control_node.scaler.announcer import Announcer
+from control_node.scaler.breaker import Breaker
 from control_node.scaler.evaluation import Evaluator
 from control_node.scaler.healing import Healer
 from control_node.scaler.ledger import Ledger
@@ -79,7 +80,7 @@ class Controller:
         elif now - self._loaded_at > MIXED_S:
             self._loaded = {}
         scene = self._look(now, view, lab)
-        steps: list[Step] = self._failures(scene)
+        steps: list[Step] = [*self._failures(scene), *self._watch_boots(scene)]
         steps += self._remove(scene)
         scene = self._look(now, view, lab)  # the removal may have begun or ended just now
         steps += self._route(scene)
@@ -123,6 +124,26 @@ class Controller:
         routed = self._wanted.backends.values() if self._wanted else ()
         nodes = frozenset(b.node for members in routed for b in members)
         return Scene(now, view, lab, rosters, self._ledger, nodes, self._loaded)
+
+    def reset_breaker(self, group: str) -> None:
+        """Make nodes of that group again at once, as a person wants who has mended what broke."""
+        memory = self.state.of_group(group)
+        self.state = self.state.with_group(group, dataclasses.replace(memory, breaker=Breaker()))
+        self._ledger.reset(group)
+
+    def _watch_boots(self, scene: Scene) -> list[Step]:
+        steps: list[Step] = []
+        for roster in scene.rosters:
+            name, memory = roster.group.name, self.state.of_group(roster.group.name)
+            boots = self._ledger.boots(name)
+            boots.breaker = memory.breaker
+            breaker = boots.look(scene.view, scene.now, roster.servers, self._healer.given_up)
+            if breaker.pauses > memory.breaker.pauses:
+                steps.append(_breaks(scene, name, breaker))
+            if breaker != memory.breaker:
+                memory = dataclasses.replace(memory, breaker=breaker)
+                self.state = self.state.with_group(name, memory)
+        return steps
 
     def _failures(self, scene: Scene) -> list[Step]:
         for done in scene.view.done:
@@ -209,6 +230,12 @@ class Controller:
             if isinstance(step, Power) and step.to == "on":
                 self._announcer.begins(step.node, scene.now)
         return steps
+
+
+def _breaks(scene: Scene, group: str, breaker: Breaker) -> Step:
+    message = f"{group}: {breaker.sentence(scene.now)}"
+    hint = f"mend it, then labctl autoscale reset --lab {scene.lab.lab}"
+    return scene.problem("boots-fail", None, message, hint)
 
 
 def _may_begin(scene: Scene) -> bool:

@@ -1,4 +1,4 @@
-"""What people may ask of the scaler, from any thread: status, a count, a mode, decisions."""
+"""What people may ask of the scaler, from any thread: status, decisions, count, mode, reset."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from labcore.wire.scaler import Decision, GroupStatus, ScalerStatus
 
 
 class Desk:
-    """The runner keeps `show` up to date; `wake` makes it look again at once."""
+    """The runner keeps `show` up to date; `wake` makes it look again at once, `reset` makes it
+    forget the failed boots of a group."""
 
-    def __init__(self, wishes: Wishes, wake: Callable[[], None], status: ScalerStatus) -> None:
+    def __init__(
+        self,
+        wishes: Wishes,
+        status: ScalerStatus,
+        *,
+        wake: Callable[[], None],
+        reset: Callable[[str], None],
+    ) -> None:
         self._wishes = wishes
         self._wake = wake
+        self._reset = reset
         self._status = status
         self._decisions: tuple[Decision, ...] = ()
 
@@ -60,6 +69,12 @@ class Desk:
         self._wishes.by_person(status.group, None, mode)
         self._wake()
         return dataclasses.replace(status, mode=mode)
+
+    def reset(self, group: str | None) -> GroupStatus:
+        """Make nodes again at once, although many failed to boot. Raises as `scale` does."""
+        status = self._group(group)
+        self._reset(status.group)
+        return dataclasses.replace(status, breaker=None)
 
     def _group(self, name: str | None) -> GroupStatus:
         groups = self._status.groups

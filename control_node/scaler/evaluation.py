@@ -42,13 +42,14 @@ class Evaluator:
     def evaluate(self, scene: Scene, roster: Roster, state: State) -> Evaluation | None:
         """Evaluate one group if it is due; None if it is not."""
         scaling = roster.group.scaling
-        memory = state.groups.get(roster.group.name, GroupMemory())
+        memory = state.of_group(roster.group.name)
         if scaling is None or not _is_due(scene, roster, scaling, memory):
             return None
         observation = observe(scene, roster, scaling)
         verdict = self._policy.decide(scene.now, memory.history, observation, scaling)
         if roster.group.mode == "manual":
             verdict = _manual(verdict, observation)
+        verdict = _stopped(verdict, observation, memory.breaker.sentence(scene.now))
         history = self._policy.remember(scene.now, memory.history, observation, verdict, scaling)
         decision = _decision(scene, roster, observation, verdict, state.decision_seq + 1)
         steps: list[Step] = list(self._tell(scene, decision))
@@ -62,7 +63,10 @@ class Evaluator:
                 scene.ledger.begin(SetCount(roster.group.name, count, scene.view.lab_asked))
             )
         after = dataclasses.replace(state, decision_seq=decision.seq).with_group(
-            roster.group.name, GroupMemory(history, scene.now, decision)
+            roster.group.name,
+            dataclasses.replace(
+                memory, history=history, evaluated=scene.now, last_decision=decision
+            ),
         )
         return Evaluation(after, decision, tuple(steps))
 
@@ -146,6 +150,13 @@ def _manual(verdict: Verdict, observation: Observation) -> Verdict:
         would = f"the policy would go {verdict.action.value} to {verdict.count}"
     held = _hold(verdict, observation)
     return dataclasses.replace(held, reasons=(f"mode is manual; {would}", *verdict.reasons))
+
+
+def _stopped(verdict: Verdict, observation: Observation, why: str) -> Verdict:
+    """Nothing outwards while the breaker is open; `why` is its sentence, or "" if it is not."""
+    if not why or verdict.action is not Action.OUT:
+        return verdict
+    return dataclasses.replace(_hold(verdict, observation), vetoes=(*verdict.vetoes, why))
 
 
 def _decision(

@@ -127,14 +127,15 @@ class Hands:
 
     def _run(self, operation: Operation) -> None:
         problem: str | None = None
+        code = ""
         try:
             self._carry_out(operation)
         except LabError as error:
-            problem = error.message
+            problem, code = error.message, error.code
         except Exception as error:  # a bug must not leave the operation open for ever
             log.exception("%s failed", operation)
             problem = f"{type(error).__name__}: {error}"
-        self._done(Done(operation, self._clock.monotonic(), problem))
+        self._done(Done(operation, self._clock.monotonic(), problem, code))
 
     def _carry_out(self, operation: Operation) -> None:
         if isinstance(operation, Power):

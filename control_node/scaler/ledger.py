@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from control_node.scaler.breaker import Boots
 from control_node.scaler.types import Done, Operation, Power, SetCount, Submit, TellDrain, View
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 # A routing is offered again that often while nginx is not seen to follow it.
 LONGEST_ROUTE_PAUSE_S = 2.0
+
+BOOTING = ("on", "standby")
 
 Key = tuple[str, str]
 
@@ -48,9 +51,16 @@ class Ledger:
     def __init__(self) -> None:
         self._open: dict[Key, _Entry] = {}
         self._backoff: dict[Key, _Backoff] = {}
+        self._boots: dict[str, Boots] = {}
+
+    def boots(self, group: str) -> Boots:
+        """The boots of a group."""
+        return self._boots.setdefault(group, Boots())
 
     def begin(self, operation: Operation) -> Operation:
         """Note that `operation` is being carried out; gives it back."""
+        if isinstance(operation, Power) and operation.to in BOOTING:
+            self.boots(operation.group).begin(operation.node)
         self._open[key_of(operation)] = _Entry(operation)
         return operation
 
@@ -88,11 +98,22 @@ class Ledger:
         """Forget how often this was tried: it helped, or is another thing now."""
         self._backoff.pop(_attempt_of(operation), None)
 
+    def reset(self, group: str) -> None:
+        """Forget how often nodes failed to boot, so that they may be turned on again at once."""
+        self._boots.pop(group, None)
+        kinds = {f"power {to}" for to in BOOTING}
+        self._backoff = {key: b for key, b in self._backoff.items() if key[0] not in kinds}
+
     def may(self, operation: Operation, now: float) -> bool:
-        """Whether it may begin now: nothing of its key is open, and the last attempt is 1, 2, 4,
-        ... seconds ago (at most a minute; routings 2 s)."""
+        """Whether it may begin now: nothing of its key is open, the last attempt is 1, 2, 4, ...
+        seconds ago (at most a minute; routings 2 s), and no breaker holds it."""
+        if isinstance(operation, Power) and self._is_held(operation, now):
+            return False
         backoff = self._backoff.get(_attempt_of(operation))
         return key_of(operation) not in self._open and (backoff is None or now >= backoff.until)
+
+    def _is_held(self, power: Power, now: float) -> bool:
+        return power.to in BOOTING and not self.boots(power.group).may(power.node, now)
 
     def power(self, node: str) -> Power | None:
         """The open power operation of a node."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from control_node.balancer.model import Backends
 from control_node.scaler import sampling
-from control_node.scaler.ledger import Ledger
 from control_node.scaler.types import Probe
 from labcore.names import node_name
 from labcore.wire.lab import Group, Lab, PowerState, Server, Wanted
+
+if TYPE_CHECKING:
+    from control_node.scaler.ledger import Ledger
 
 # Positively not running: out of rotation at once, and healed if it is wanted on.
 DOWN = frozenset({PowerState.STOPPED, PowerState.ABSENT, PowerState.SAVED, PowerState.ERROR})

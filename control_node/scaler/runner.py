@@ -50,8 +50,8 @@ class _Seen:
 
 
 class Runner:
-    """One lab's scaler at work. `run` is its whole life; `wake`, `report` and `stop` may be called
-    from any thread."""
+    """One lab's scaler at work. `run` is its whole life; `wake`, `report`, `reset_breaker` and
+    `stop` may be called from any thread."""
 
     def __init__(self, lab: str, controller: Controller, store: Store, clock: Clock) -> None:
         self._lab = lab
@@ -68,6 +68,11 @@ class Runner:
     def wake(self) -> None:
         """Look at the lab again, at once."""
         self._call(self._look_at_lab.set)
+
+    def reset_breaker(self, group: str) -> None:
+        """Make nodes of that group again at once."""
+        self._call(lambda: self._controller.reset_breaker(group))
+        self._call(self._wake.set)
 
     def stop(self) -> None:
         """Let `run` return."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from control_node.policies.types import History
+from control_node.scaler.breaker import Breaker
 from labcore.codec import decode, encode
 from labcore.errors import LabError
 from labcore.files import read_json, write_json
@@ -41,6 +42,7 @@ class GroupMemory:
     history: History = field(default_factory=History)
     evaluated: float | None = None
     last_decision: Decision | None = None
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class State:
     removal: RemovalMemory | None = None
     lab: Lab | None = None
     saved: float = 0.0
+
+    def of_group(self, group: str) -> GroupMemory:
+        """What is remembered of one group."""
+        return self.groups.get(group, GroupMemory())
 
     def with_group(self, group: str, memory: GroupMemory) -> State:
         """A copy in which one group is remembered differently."""
@@ -89,7 +95,10 @@ def _rebooted(state: State, now: float) -> State:
         name: dataclasses.replace(memory, history=_only_cooldowns(memory.history, now))
         for name, memory in state.groups.items()
     }
-    groups = {name: dataclasses.replace(m, evaluated=None) for name, m in groups.items()}
+    groups = {
+        name: dataclasses.replace(m, evaluated=None, breaker=m.breaker.rebooted())
+        for name, m in groups.items()
+    }
     removal = state.removal and dataclasses.replace(state.removal, since=now)
     return dataclasses.replace(state, groups=groups, removal=removal, saved=now)
 

@@ -12,7 +12,6 @@ from control_node.scaler.controller import Controller
 from control_node.scaler.roster import DOWN, Roster
 from control_node.scaler.rotation import Rotation
 from control_node.scaler.scene import Scene
-from control_node.scaler.state import GroupMemory
 from control_node.scaler.types import Probe
 from labcore.clock import rfc3339
 from labcore.wire.lab import PowerState, Scaling, Server, Wanted
@@ -54,7 +53,7 @@ def group_status(controller: Controller, scene: Scene, roster: Roster) -> GroupS
     """One scaled group."""
     group = roster.group
     scaling = group.scaling or Scaling()
-    memory = controller.state.groups.get(group.name, GroupMemory())
+    memory = controller.state.of_group(group.name)
     removal = controller.state.removal
     mine = removal is not None and removal.group == group.name
     return GroupStatus(
@@ -68,6 +67,7 @@ def group_status(controller: Controller, scene: Scene, roster: Roster) -> GroupS
         cooldown_remaining_s=_cooldown(memory.history, scaling, scene.now),
         last_decision=memory.last_decision,
         removal=removal.wire() if removal is not None and mine else None,
+        breaker=memory.breaker.wire(scene.now),
     )
 
 

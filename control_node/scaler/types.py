@@ -95,6 +95,7 @@ class Done:
     operation: Operation
     ended: float
     problem: str | None = None
+    code: str = ""  # of the LabError behind `problem`
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,15 @@ class Removal:
 
 
 @dataclass(frozen=True)
+class BreakerStatus:
+    """No new nodes are made: too many boots in a row failed. One is tried when the time is up."""
+
+    failures: int
+    remaining_s: float
+    problem: str  # of the last failure
+
+
+@dataclass(frozen=True)
 class GroupStatus:
     """One scaled group."""
 
@@ -82,6 +91,7 @@ class GroupStatus:
     cooldown_remaining_s: float
     last_decision: Decision | None
     removal: Removal | None
+    breaker: BreakerStatus | None = None  # None: nodes are made when they are needed
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from labcore.errors import UsageProblem
 from labctl.cli.options import options
 from labctl.ui import plain
 
+ACTION_HELP = "on, off, status, or reset: make nodes again after failed boots."
 GroupOption = Annotated[
     str | None, typer.Option("--group", help="Which group (default: the one that is scaled).")
 ]
@@ -41,17 +42,22 @@ def scale(
 
 def autoscale(
     ctx: typer.Context,
-    action: Annotated[str, typer.Argument(help="on, off or status.", metavar="on|off|status")],
+    action: Annotated[str, typer.Argument(help=ACTION_HELP, metavar="on|off|status|reset")],
     group: GroupOption = None,
 ) -> None:
-    """Let the policy decide the number of agents (on), or stop it (off)."""
+    """Let the policy decide the number of agents (on), or stop it (off).
+
+    After many failed boots in a row the scaler makes no nodes for a while; `reset` ends that.
+    """
     from labctl import resize, session
 
-    if action not in ("on", "off", "status"):
-        raise UsageProblem(f"autoscale {action!r}", "allowed: on, off, status")
+    if action not in ("on", "off", "status", "reset"):
+        raise UsageProblem(f"autoscale {action!r}", "allowed: on, off, status, reset")
     here = session.connect_if_labs()
     lab = here.lab(options(ctx).lab)
-    if action != "status":
+    if action == "reset":
+        resize.reset(here, lab, group)
+    elif action != "status":
         resize.set_mode(here, lab, group, "auto" if action == "on" else "manual")
         lab = here.manager.lab(lab.lab)
     rows = resize.modes(lab, group)

@@ -36,6 +36,10 @@ class ScalerClient:
         """Let the policy decide, or people."""
         self._call("POST", "/mode", {"mode": mode, **({"group": group} if group else {})})
 
+    def reset(self, group: str | None = None) -> None:
+        """Make nodes again at once, although many failed to boot."""
+        self._call("POST", "/reset", {"group": group} if group else {})
+
     def decisions(self, group: str | None = None, *, limit: int = 100) -> tuple[Decision, ...]:
         """The last decisions, oldest first."""
         query = urllib.parse.urlencode({"limit": limit, **({"group": group} if group else {})})

@@ -84,6 +84,12 @@ def test_autoscale_on_off_and_status(labctl: Labctl, double: Double):
     assert labctl("autoscale", "maybe").code == 2
 
 
+def test_autoscale_reset_makes_nodes_again_after_failed_boots(labctl: Labctl, double: Double):
+    done = labctl("autoscale", "reset")
+    assert done.code == 0, done.err
+    assert double.asked == [("POST", "/reset", {"group": "agent"})]
+
+
 def test_explain_tells_what_was_seen_the_rule_and_the_veto(labctl: Labctl, double: Double):
     assert labctl("explain").out == EXPLAINED
     assert labctl("explain", "7").out == EXPLAINED

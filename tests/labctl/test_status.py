@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from labcore.wire.lab import Desired, LabState, PowerState, Scaling, Wanted
-from labcore.wire.scaler import BalancerStatus, Health, Removal
+from labcore.wire.scaler import BalancerStatus, BreakerStatus, Health, Removal
 from tests.labctl.conftest import Labctl
 from tests.labctl.double import AT, STATUS, Double, lab, node, server
 
@@ -193,3 +193,18 @@ def test_standby_nodes_are_counted_apart(labctl: Labctl, double: Double):
     assert "agent-3  standby" in shown
     group = status(labctl)["groups"][0]
     assert (group["count"], group["standby"], group["standby_ready"]) == (2, 2, 1)
+
+
+def test_a_breaker_is_told_with_what_ends_it(labctl: Labctl, double: Double):
+    (group,) = STATUS.groups
+    stopped = dataclasses.replace(group, breaker=BreakerStatus(5, 290.0, "no memory left"))
+    double.status = dataclasses.replace(STATUS, groups=(stopped,))
+    found = status(labctl)
+    assert found["groups"][0]["breaker"] == {
+        "failures": 5,
+        "remaining_s": 290.0,
+        "problem": "no memory left",
+    }
+    shown = " ".join(labctl("status").out.split())
+    assert "agent: no new nodes for 5 min, as 5 boots in a row failed (no memory left)" in shown
+    assert "labctl autoscale reset --lab demo" in shown

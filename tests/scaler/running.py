@@ -182,7 +182,9 @@ class Scaler:
         self.runner = Runner("demo", controller, self.store, CLOCK)
         self.wishes = Wishes("demo", manager, CLOCK)
         status = scaler_status("demo", CLOCK.now(), controller)
-        self.desk = Desk(self.wishes, self.runner.wake, status)
+        self.desk = Desk(
+            self.wishes, status, wake=self.runner.wake, reset=self.runner.reset_breaker
+        )
         hands = Hands(manager, balancer, self.wishes, TOKEN, CLOCK, self.runner.report)
         poster = Poster("demo", manager, CLOCK)
         self.thread = threading.Thread(

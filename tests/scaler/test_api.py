@@ -68,7 +68,8 @@ class Api:
         self.clock = FakeClock()
         self.wishes = Wishes("demo", self.manager, self.clock)
         self.woken = 0
-        self.desk = Desk(self.wishes, self._wake, status(group()))
+        self.resets: list[str] = []
+        self.desk = Desk(self.wishes, status(group()), wake=self._wake, reset=self.resets.append)
         app = make_app(self.desk, frozenset({"127.0.0.1"}), TOKEN)
         self.server = make_server(app, "127.0.0.1:0", most_body_bytes=MOST_BODY_BYTES)
         self.url = f"http://127.0.0.1:{self.server.effective_port}"
@@ -147,6 +148,11 @@ def test_mode_is_written(api):
     assert api.manager.wishes == [("agent", None, "auto")]
     with pytest.raises(UsageProblem, match="auto, manual"):
         api.post("/mode", {"mode": "wild"})
+
+
+def test_a_reset_is_handed_on(api):
+    answer = decode(GroupStatus, api.post("/reset", {}))
+    assert (answer.group, answer.breaker, api.resets) == ("agent", None, ["agent"])
 
 
 def test_a_group_must_be_named_where_there_are_several(api):

@@ -401,7 +401,7 @@ def test_power_failures_are_told_once_and_tried_ever_more_seldom(world):
     world.run(60)
     assert 4 <= len(world.operations(Power)) <= 8
     problems = [e for e in world.events if e.kind is EventKind.PROBLEM]
-    assert [e.data["code"] for e in problems] == ["power-failed"]
+    assert [e.data["code"] for e in problems] == ["power-failed", "boots-fail"]
     assert "no room on disk" in problems[0].message
 
 

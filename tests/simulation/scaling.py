@@ -244,7 +244,7 @@ class Scaler:
         hands = SimHands(self, self.client, wishes, runner)
         poster = SimPoster(loop, self.process, self.client)
         status = scaler_status(self.lab, clock.now(), self.controller)
-        self.desk = Desk(wishes, runner.wake, status)
+        self.desk = Desk(wishes, status, wake=runner.wake, reset=runner.reset_breaker)
         collector = Collector(clock, lambda: None, SimFetcher(self))
         loop.spawn(self.process, lambda: self._follow_lab(runner, hands))
         self._tick(runner, collector, hands, poster)
