@@ -131,7 +131,7 @@ def _guarded(seen: Situation, policy: Policy, proposal: Proposal) -> Verdict:
             vetoes += (_full(seen, highest),)
         count = min(count, highest)
     else:
-        vetoes += guards.inwards(seen)
+        vetoes += guards.inwards(seen, policy.rule)
         if seen.desired == seen.scaling.min:
             vetoes += (f"{nodes(seen.desired)} is the minimum",)
     if policy.cools_down:

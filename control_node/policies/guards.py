@@ -14,6 +14,7 @@ from control_node.policies.situation import (
     Proposal,
     Rule,
     Situation,
+    if_busy,
     if_idle,
     nodes,
     percent,
@@ -22,6 +23,7 @@ from control_node.policies.situation import (
 # Per cent of CPU from which on a group counts as busy: silence after it needs an explanation.
 BUSY = 10.0
 NAMES = 3  # so many names in a sentence
+SPEAKING = 0.9  # share of the nodes that must be heard before a group shrinks
 
 
 def outwards(seen: Situation, rule: Rule, proposal: Proposal) -> tuple[int, tuple[str, ...]]:
@@ -44,23 +46,44 @@ def _enough(seen: Situation, careful: Situation) -> str:
         waiting.append(f"{nodes(seen.observation.booting)} booting")
     if seen.missing:
         waiting.append(f"no word from {_names(seen.missing)}")
-    figures = ", ".join(f"{LABELS[m]} {percent(v)}" for m, v in careful.averages.items())
-    return f"{' and '.join(waiting)}: counted as idle, the average is {figures}"
+    return f"{' and '.join(waiting)}: counted as idle, the average is {_figures(careful)}"
 
 
-def inwards(seen: Situation) -> tuple[str, ...]:
+def inwards(seen: Situation, rule: Rule) -> tuple[str, ...]:
     """Why the group must not shrink now, whatever its load seems to be."""
     vetoes = []
     if not seen.observation.samples:
         vetoes.append("no node is serving, so nothing is known of the load")
     if seen.missing:
-        vetoes.append(f"no word from {_names(seen.missing)}: a group shrinks only when all speak")
+        vetoes += _silent(seen, rule)
     if seen.observation.draining:
         vetoes.append(f"{nodes(seen.observation.draining)} still draining: one removal at a time")
     suspicion = _suspicion(seen)
     if suspicion:
         vetoes.append(suspicion)
     return tuple(vetoes)
+
+
+def _silent(seen: Situation, rule: Rule) -> list[str]:
+    """The HPA's rule again: silent nodes count as busy, and the rule must still want to shrink.
+
+    Where many are silent it is not asked: then it is the metrics that fail, not a node. In a small
+    group each one is many.
+    """
+    silent = f"no word from {_names(seen.missing)}"
+    asked = len(seen.observation.samples)
+    needed = math.ceil(SPEAKING * asked)
+    if asked - len(seen.missing) < needed:
+        return [f"{silent}: a group shrinks only when {needed} of {nodes(asked)} speak"]
+    careful = if_busy(seen)
+    again = rule(careful)
+    if again.count < seen.desired and not again.vetoes:
+        return []
+    return [f"{silent}: counted as busy, the average is {_figures(careful)}"]
+
+
+def _figures(seen: Situation) -> str:
+    return ", ".join(f"{LABELS[m]} {percent(v)}" for m, v in seen.averages.items())
 
 
 def _suspicion(seen: Situation) -> str | None:

@@ -107,6 +107,15 @@ def if_idle(seen: Situation) -> Situation:
     return seen._replace(averages=means, counted=counted)
 
 
+def if_busy(seen: Situation) -> Situation:
+    """The same, had every node that said nothing been busy: the HPA's rule for a change inwards."""
+    samples = seen.observation.samples
+    cpu = sum(100.0 if s.cpu_percent is None else s.cpu_percent for s in samples)
+    memory = sum(100.0 if s.memory_percent is None else s.memory_percent for s in samples)
+    totals = {CPU: cpu, MEMORY: memory}
+    return seen._replace(averages={name: totals[name] / len(samples) for name in seen.averages})
+
+
 def changes(
     now: float, history: History, observation: Observation
 ) -> tuple[float | None, float | None]:

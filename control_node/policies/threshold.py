@@ -122,7 +122,9 @@ def _not_yet(seen: Situation, *, outwards: bool) -> tuple[str, ...]:
 def _agrees(point: Point, scaling: Scaling, *, outwards: bool) -> bool:
     if outwards:
         return bool(_above(point.averages, scaling))
-    return point.answered == point.serving and _low(point.averages, scaling)
+    silent = 1.0 - point.answered / point.serving if point.serving else 1.0
+    worst = {m: v + silent * (100.0 - v) for m, v in point.averages.items()}  # they are busy
+    return _low(worst, scaling)
 
 
 def high_memory(seen: Situation) -> Proposal | None:

@@ -20,7 +20,24 @@ def with_silent(observation: Observation, silent: int) -> Observation:
 def test_one_silent_node_keeps_the_group_from_shrinking():
     verdict = once(with_silent(group(1.0, 5, memory=10.0), 1), SCALING)
     assert verdict.action is Action.HOLD
-    assert verdict.vetoes == ("no word from agent-5: a group shrinks only when all speak",)
+    assert verdict.vetoes == ("no word from agent-5: a group shrinks only when 5 of 5 nodes speak",)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "silent", "veto"),
+    [
+        (20.0, 1, ""),  # (19 x 20 + 100) / 20 = 24
+        (27.0, 1, "no word from agent-20: counted as busy, the average is CPU 30.6 %"),
+        (1.0, 3, "agent-18, agent-19, agent-20: a group shrinks only when 18 of 20 nodes speak"),
+    ],
+)
+@pytest.mark.parametrize("periods", [1, 3])
+def test_in_a_large_group_a_few_silent_nodes_count_as_busy(cpu, silent, veto, periods):
+    course = Course(Scaling(max=30, evaluation_periods=periods))
+    for _ in range(periods):
+        verdict = course.step(with_silent(group(cpu, 20, memory=10.0), silent))
+    assert verdict.action is (Action.HOLD if veto else Action.IN)
+    assert veto in "; ".join(verdict.vetoes)
 
 
 def test_many_silent_nodes_are_not_all_named():

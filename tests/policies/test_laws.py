@@ -85,7 +85,8 @@ def test_never_shrinks_on_missing_metrics(name, before, observation):
     rules = scaling(name)
     now, history = told(before, rules)
     missing = any(s.cpu_percent is None or s.memory_percent is None for s in observation.samples)
-    if observation.desired <= rules.max and (missing or not observation.samples):
+    is_small = len(observation.samples) < 10  # in larger ones silence counts as work: test_guards
+    if observation.desired <= rules.max and (missing or not observation.samples) and is_small:
         verdict = decide(now, history, observation, rules)
         assert verdict.action is not Action.IN
 
