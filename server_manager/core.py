@@ -78,6 +78,8 @@ class Core:
         services = self.services(lab, server)
         wanted = sorted({name for service in services for name in service.secrets})
         secrets = {name: self.secrets.one(lab.name, name) for name in wanted}
+        scales = SCALER_TOKEN in secrets
+        by_host = scales and lab.spec.network == "nat"
         return ServerSpec(
             ref=server.ref,
             group=group.name,
@@ -88,11 +90,12 @@ class Core:
             services=services,
             forwards=self.ports.forwards(lab.name, server.name, services),
             secrets=secrets,
-            manager_port=self.settings.manager_port if SCALER_TOKEN in secrets else None,
+            manager_port=self.settings.manager_port if scales else None,
             number=max(1, server.number),
             network=lab.spec.network,
             image=self._image(lab),
             ssh=self._ssh(lab, server, group.role),
+            host_ports=self.ports.may_be_of(lab.spec, lab.slot) if by_host else (),
         )
 
     def _image(self, lab: LabRecord) -> str | None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from labcore.names import is_name
 from labcore.services import CATALOGUE, SECRET_PREFIX
 from server_manager.labfile_models import (
-    MOST_AGENTS,
     Group,
     LabFile,
     Scaling,
 )
 from server_manager.labfile_problems import Loc, Problem
+from server_manager.labspec import MOST_AGENTS
 
 
 def check(lab: LabFile) -> list[Problem]:

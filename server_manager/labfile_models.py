@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from labcore.names import NAME_PATTERN
 from labcore.wire.lab import Mode
+from server_manager.labspec import MOST_AGENTS
 
-MOST_AGENTS = 99  # the port formula of the contract holds up to agent-99
 # Those of control_node.policies, which this package may not import; a test compares them.
 Policy = Literal["threshold", "memory", "target", "predictive", "schedule", "manual"]
 DEFAULT_REGION = "main"

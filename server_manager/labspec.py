@@ -11,6 +11,8 @@ from labcore.names import node_name
 from labcore.services import Service
 from labcore.wire.lab import Balancer, Group
 
+MOST_AGENTS = 99  # the port formula of the contract holds up to agent-99
+
 
 @dataclass(frozen=True)
 class LabSpec:

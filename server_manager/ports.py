@@ -20,7 +20,7 @@ from labcore.services import SSH_HOST_PORTS, SSH_PORT, HostPort, Service
 from labcore.wire.lab import Group
 from server_manager.database import Database
 from server_manager.drivers.base import Forward
-from server_manager.labspec import LabSpec, member_name, most_servers
+from server_manager.labspec import MOST_AGENTS, LabSpec, member_name, most_servers
 
 SLOT_STEP = 1000
 # Searched for a free port; below what Linux gives to outgoing connections (from 32768).
@@ -219,6 +219,18 @@ class Ports:
         """The host ports that a node has, by service."""
         rows = self._database.rows("SELECT * FROM leases WHERE lab = ? AND node = ?", lab, node)
         return {row["service"]: row["host_port"] for row in rows}
+
+    def may_be_of(self, spec: LabSpec, slot: int) -> tuple[int, ...]:
+        """The host ports that a lab has, and those that it would have if its groups grew."""
+        rows = self._database.rows("SELECT host_port FROM leases WHERE lab = ?", spec.lab)
+        wanted = {
+            port.wanted
+            for group in spec.groups
+            for index in range(1, MOST_AGENTS + 1)
+            for port in node_ports(group, spec.services[group.name], index, slot, ssh=True)
+            if port.wanted is not None
+        }
+        return tuple(sorted(wanted | {row["host_port"] for row in rows}))
 
     def forwards(self, lab: str, node: str, services: tuple[Service, ...]) -> tuple[Forward, ...]:
         """A node's leases as drivers want them."""

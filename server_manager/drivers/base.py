@@ -112,7 +112,7 @@ class ServerSpec:
     number: int = 1  # 1..9999, its own in its lab: what static addresses are made from
     network: Literal["internal", "nat"] = "internal"  # how nodes reach each other, where asked
     ssh: SshIdentity | None = None  # None where `access` is "local"
-    host_ports: tuple[int, ...] = ()  # of the lab's nodes, for those that reach them by the host
+    host_ports: tuple[int, ...] = ()  # besides manager_port, which it may reach on the host
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,15 @@ class DriverServer:
     directory: Path | None = None  # where its files are on this machine, if they are
 
 
-def differs_only_in_forwards(one: ServerSpec, other: ServerSpec) -> bool:
-    """Whether `create` takes `other` over for a server made from `one`."""
-    return dataclasses.replace(one, forwards=other.forwards) == other
+def may_take_over(one: ServerSpec, other: ServerSpec) -> bool:
+    """Whether `create` takes `other` over for a server made from `one`: it differs only in what
+    is told anew at every start, ports and who else is in the lab."""
+    return _without_others(one) == _without_others(other)
+
+
+def _without_others(spec: ServerSpec) -> ServerSpec:
+    ssh = spec.ssh and dataclasses.replace(spec.ssh, known_hosts=())
+    return dataclasses.replace(spec, forwards=(), host_ports=(), ssh=ssh)
 
 
 def sealed(spec: ServerSpec) -> ServerSpec:
@@ -162,7 +168,7 @@ class Driver(Protocol):
 
     def create(self, spec: ServerSpec) -> None:
         """Make a stopped server. The same spec again: nothing. Another spec: raises Conflict, but
-        one that differs only in `forwards` is taken over, from the next start on."""
+        one that `may_take_over` is taken over, from the next start on."""
         ...
 
     def start(self, ref: ServerRef) -> None:

@@ -20,7 +20,7 @@ from server_manager.drivers.base import (
     ImageSupport,
     ServerRef,
     ServerSpec,
-    differs_only_in_forwards,
+    may_take_over,
 )
 from server_manager.drivers.fake_images import FakeImages
 
@@ -153,7 +153,7 @@ class FakeDriver(FakeImages):
             server = self._servers.get(_key(spec.ref))
             if server is None:
                 self._servers[_key(spec.ref)] = _Server(spec)
-            elif differs_only_in_forwards(server.spec, spec):
+            elif may_take_over(server.spec, spec):
                 server.spec = spec
             else:
                 raise Conflict(f"{spec.ref.name} exists and was made otherwise", "destroy it first")

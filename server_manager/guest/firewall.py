@@ -68,7 +68,7 @@ def _input(ports: Sequence[int], sources: Iterable[str]) -> list[str]:
 def _output(manager_host: str, host_ports: Sequence[int]) -> list[str]:
     address = _address(manager_host)
     to_host = f"{'ip' if address.version == 4 else 'ip6'} daddr {address}"
-    allowed = (f"tcp dport {_set(map(str, host_ports))} accept",) if host_ports else ()
+    allowed = (f"tcp dport {_set(_ranges(host_ports))} accept",) if host_ports else ()
     return [
         "oif lo accept",
         "ct state established,related accept",
@@ -96,6 +96,17 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         return ipaddress.ip_address(text)
     except ValueError as error:
         raise UsageProblem(f"the server-manager's host is no address: {error}") from error
+
+
+def _ranges(numbers: Sequence[int]) -> list[str]:
+    """Sorted numbers, neighbours as `first-last`."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return [str(first) if first == last else f"{first}-{last}" for first, last in found]
 
 
 def _set(items: Iterable[str]) -> str:

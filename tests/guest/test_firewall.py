@@ -34,6 +34,11 @@ def test_a_control_node_reaches_only_the_labs_ports_of_the_host(keys):
     assert not any("daddr" in line for line in of(agent(keys)))
 
 
+def test_neighbouring_ports_are_one_range():
+    text = rules([22], [], manager_host="10.0.2.2", host_ports=[5003, 3000, 5001, 5002, 8080])
+    assert "tcp dport { 3000, 5001-5003, 8080 } accept" in text
+
+
 def test_both_address_families_are_told_apart():
     text = rules([22], ["10.0.0.0/8", "fd00::/8"], manager_host="fd00::1", host_ports=[1])
     assert "ip saddr { 10.0.0.0/8 } tcp dport { 22 } accept" in text

@@ -54,6 +54,19 @@ def test_the_documented_ports(tmp_path):
     database.close()
 
 
+def test_what_a_lab_has_or_may_get(tmp_path):
+    database = Database(tmp_path / "db")
+    Labs(database).add(spec(), "now")
+    ports = Ports(database, is_free=lambda port: port != 5001)
+    ports.lease_lab(spec(), 0, ssh=True)
+    moved = leased(database)["demo", "agent-1", "app"]
+    found = set(ports.may_be_of(spec(), 0))
+    assert {8080, 5200, 5001, 5099, 5101, 5199, 2223, 2322, moved} <= found
+    assert not {5000, 5100, 5432, 9080} & found
+    assert ports.may_be_of(spec(most=50), 0) == ports.may_be_of(spec(), 0)
+    database.close()
+
+
 def test_ssh_is_leased_only_where_it_is_used(tmp_path):
     database = Database(tmp_path / "db")
     Labs(database).add(spec(), "now")

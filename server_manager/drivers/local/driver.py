@@ -30,7 +30,7 @@ from server_manager.drivers.base import (
     DriverServer,
     ServerRef,
     ServerSpec,
-    differs_only_in_forwards,
+    may_take_over,
     sealed,
 )
 from server_manager.drivers.local import processes
@@ -107,7 +107,7 @@ class LocalDriver:
             found.folder.make(spec)
         elif found.spec == sealed(spec):
             return
-        elif differs_only_in_forwards(found.spec, sealed(spec)):
+        elif may_take_over(found.spec, sealed(spec)):
             found.folder.write_spec(spec)
         else:
             raise Conflict(f"{spec.ref.name} exists and was made otherwise", "destroy it first")
