@@ -96,17 +96,25 @@ def going_on(lab: str) -> str:
 
 
 def _failure(run: Run, end: Event) -> LabError:
-    details = tuple(
-        f"{event.node}: {event.message}" if event.node else event.message for event in run.problems
-    )
     data = {**(dict(run.problems[-1].data) if run.problems else {}), **end.data}
     wire = {
         "code": data.get("code", "failed"),
         "message": f"lab {run.lab!r}: {end.message}",
         "hint": data.get("hint") or going_on(run.lab),
-        "details": [line for line in details if line not in end.message],
+        "details": _details(run, end),
     }
     return from_wire({"error": wire}, end.message)
+
+
+def _details(run: Run, end: Event) -> list[str]:
+    """What each node failed with, and the last that was heard of it."""
+    lines: list[str] = []
+    for event in run.problems or [end]:
+        if event.message not in end.message:
+            lines.append(f"{event.node}: {event.message}" if event.node else event.message)
+        heard = event.data.get("details")
+        lines.extend(str(line) for line in (heard if isinstance(heard, list) else []))
+    return lines
 
 
 def _seconds(event: Event) -> float:

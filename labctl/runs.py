@@ -15,7 +15,7 @@ from labctl.ui import plain
 
 Show = Callable[[Run, Event], None]
 STOP_LIMIT_S = 120.0
-ALL_GATES = ("created", "booted", "ssh", "configured", "healthy", "serving")
+ALL_GATES = ("created", "booted", "configured", "ssh", "healthy", "serving")
 
 
 def gates_of(session: Session, driver: str) -> Sequence[str]:

@@ -9,18 +9,13 @@ from dataclasses import dataclass, field
 
 from labcore.errors import DriverFailed, Interrupted, LabError
 from labcore.waiting import NotYet, wait_until
-from labcore.wire.lab import Desired, PowerState, Wanted
+from labcore.wire.lab import Desired, Wanted
 from labcore.wire.node import SCALER_API_TOKEN
 from server_manager.core import Core
-from server_manager.drivers.base import DriverServer
-from server_manager.operations import Operations, ask
+from server_manager.operations import Operations
+from server_manager.readiness import POLL_S, Readiness
 from server_manager.registry import LabRecord, ServerRecord
 from server_manager.view import View
-
-DEAD = (PowerState.STOPPED, PowerState.ABSENT, PowerState.ERROR, PowerState.LOST)
-LOG_LINES = 20
-POLL_S = 0.0125  # at first; 0.25 s in the end
-Check = Callable[[LabRecord, ServerRecord, DriverServer], None]  # raises NotYet
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,7 @@ class Convergence:
         self._core = core
         self._operations = operations
         self._view = view
+        self._readiness = Readiness(core, operations)
 
     def up(self, run: Run) -> None:
         """Boot every server that is wanted, side by side; then wait until requests are served."""
@@ -114,56 +110,7 @@ class Convergence:
             self._core.events.publish_gate(server.lab, server.name, name, seconds)
 
         self._operations.ensure_on(lab, server, created=lambda: gate("created"))
-        self._wait(run, lab, server, "boot", self._booted)
-        gate("booted")
-        self._wait(run, lab, server, "be healthy", self._healthy)
-        gate("healthy")
-
-    def _wait(
-        self, run: Run, lab: LabRecord, server: ServerRecord, what: str, check: Check
-    ) -> None:
-        driver = self._core.driver(lab)
-
-        def probe() -> None:
-            run.check()
-            current = self._core.servers.find(lab.name, server.name)
-            if current is None or current.wanted is not Wanted.ON:
-                return  # somebody turned it off meanwhile: nothing to wait for
-            found = ask(driver, server)
-            if found.state in DEAD and self._operations.current(server) is None:
-                raise self._died(lab, server, found)
-            check(lab, server, found)
-
-        wait_until(
-            probe,
-            name=f"{lab.name}/{server.name} to {what}",
-            limit_s=self._core.boot_limit_s(lab),
-            clock=self._core.clock,
-            hint=f"labctl logs {server.name} --lab {lab.name}",
-            interval_s=POLL_S,
-        )
-
-    def _booted(self, lab: LabRecord, server: ServerRecord, found: DriverServer) -> None:
-        if found.state is not PowerState.RUNNING:
-            raise NotYet(f"it is {found.state}" + (f": {found.problem}" if found.problem else ""))
-
-    def _healthy(self, lab: LabRecord, server: ServerRecord, found: DriverServer) -> None:
-        self._booted(lab, server, found)
-        services = self._core.services(lab, server)
-        why = self._core.prober.unhealthy(services, found.endpoints.get("host", {}))
-        if why:
-            raise NotYet(why)
-
-    def _died(self, lab: LabRecord, server: ServerRecord, found: DriverServer) -> LabError:
-        driver = self._core.driver(lab)
-        lines: tuple[str, ...] = ()
-        if driver.capabilities().console_log:
-            lines = driver.console_log(server.ref, None, LOG_LINES)  # type: ignore[attr-defined]
-        return DriverFailed(
-            f"{lab.name}/{server.name} is {found.state}: {found.problem or 'it ended by itself'}",
-            f"labctl logs {server.name} --lab {lab.name}",
-            lines,
-        )
+        self._readiness.wait(lab, server, run.check, gate)
 
     def _wait_served(self, run: Run, lab: LabRecord, began: float) -> None:
         """Until the scaler says that the wanted backends serve, and one request was answered."""

@@ -53,7 +53,12 @@ class EventLog:
 
     def publish_problem(self, error: LabError, lab: str, node: str | None = None) -> None:
         """Add an error that nobody waits for, or not only the one who waits."""
-        data = {"code": error.code, "message": error.message, "hint": error.hint}
+        data = {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "details": list(error.details),
+        }
         self.publish(lab, EventKind.PROBLEM, error.message, node=node, data=data)
 
     def begin_run(self, lab: str, message: str, desired: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labcore.errors import Conflict, NotFound, UsageProblem
+from labcore.web import split_address
 from labcore.wire.lab import Lab, Server
 from server_manager.paths import StatePaths
 from server_manager.ssh_keys import USER_KEY
@@ -82,8 +83,7 @@ def address_of(lab: Lab, server: Server) -> tuple[str, int]:
             f"{lab.lab}/{server.name} is {server.state}: it has no SSH address",
             f"labctl start {server.name} --lab {lab.lab}",
         )
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+    return split_address(address)
 
 
 def host_key_of(paths: StatePaths, lab: str, node: str) -> str:

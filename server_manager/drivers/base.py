@@ -54,7 +54,7 @@ class Capabilities:
     shares_host_network: bool  # nodes listen on the documented host ports themselves
     scope: Literal["tree", "system"]  # see NodeConfig.scope
     access: Literal["local", "ssh"]  # how exec, logs and cp reach a node
-    gates: tuple[str, ...]  # of created, booted, ssh, configured, healthy, serving
+    gates: tuple[str, ...]  # in order, of created, booted, configured, ssh, healthy, serving
     boot_limit_s: float  # start to healthy, before it is called a failure
     pause: bool = False
     snapshot: bool = False

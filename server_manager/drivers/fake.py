@@ -311,7 +311,7 @@ class FakeDriver(FakeImages):
         addresses = {
             f.service: f"127.0.0.1:{f.host_port}"
             for f in server.spec.forwards
-            if f.service != "ssh"
+            if f.service != "ssh" or self._capabilities.access == "ssh"
         }
         return DriverServer(
             ref,
