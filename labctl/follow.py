@@ -60,15 +60,15 @@ class Run:
         elif event.kind is EventKind.LAB and event.data.get("run") == self.number:
             self.ended = event if event.data.get("state") in ENDS else None
 
-    def slowest(self, count: int = 5) -> list[tuple[str, str, float]]:
-        """The longest steps as (node, gate, seconds it took), the longest first."""
-        steps = []
-        for name, node in self.nodes.items():
+    def steps(self) -> dict[str, dict[str, float]]:
+        """For each node, by name: the seconds from each gate to the next, in order."""
+        found: dict[str, dict[str, float]] = {}
+        for name in sorted(self.nodes):
             before = 0.0
-            for gate, at in sorted(node.gates.items(), key=lambda item: item[1]):
-                steps.append((name, gate, max(0.0, at - before)))
+            for gate, at in sorted(self.nodes[name].gates.items(), key=lambda item: item[1]):
+                found.setdefault(name, {})[gate] = round(max(0.0, at - before), 3)
                 before = at
-        return sorted(steps, key=lambda step: -step[2])[:count]
+        return found
 
     def check(self) -> None:
         """Raise what the run failed with, if it did."""

@@ -11,7 +11,7 @@ import typer
 
 from labcore.errors import Conflict, LabError, UsageProblem
 from labctl.cli.files import SetOption
-from labctl.cli.lifecycle import FileOption, carry_out, end, show_end, show_status
+from labctl.cli.lifecycle import FileOption, carry_out, end, show_up
 from labctl.cli.options import options
 from labctl.ui import plain
 
@@ -54,7 +54,7 @@ def adopt(
         _release(ctx)
         return
     outsiders = _outsiders(vagrant, vm, ssh_user, ssh_key)
-    from labctl import adopting, session, watching, wish
+    from labctl import adopting, session, wish
 
     found = wish.read(Path(file) if file else None, tuple(sets or ()), options(ctx).lab)
     here = session.connect()
@@ -70,8 +70,7 @@ def adopt(
         plain.note(f"lab {made.lab} is half adopted: the same again goes on, --release undoes it")
         raise
     begin = partial(here.manager.finish_adoption, made.lab)
-    show_end(carry_out(here, made.lab, begin, made.driver))
-    show_status(watching.gather(here, here.manager.lab(made.lab)), ctx)
+    show_up(here, carry_out(here, made.lab, begin, made.driver), ctx)
 
 
 def _tell(node: str, line: str) -> None:

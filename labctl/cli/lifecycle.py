@@ -43,8 +43,6 @@ def up(
     from the autoscale blueprint.
     The first Ctrl-C stops what has not begun, the second leaves at once.
     """
-    from labctl import watching
-
     here, wish = _wish(ctx, file, tuple(sets or ()), driver)
     if dry_run:
         _show_plan(here.manager.request("POST", f"/labs/{wish.lab}/plan", wish.body), ctx)
@@ -56,8 +54,7 @@ def up(
         finally:
             plain.note(wish.why)
 
-    show_end(carry_out(here, wish.lab, begin, wish.driver))
-    show_status(watching.gather(here, here.manager.lab(wish.lab)), ctx)
+    show_up(here, carry_out(here, wish.lab, begin, wish.driver), ctx)
 
 
 def plan(
@@ -142,19 +139,19 @@ def _confirmed(lab: Lab) -> bool:
     return typer.confirm(f"Remove lab {lab.lab!r} {what} for good?", err=True)
 
 
-def show_end(run: Run) -> None:
-    """What is worth to be told of a run that succeeded."""
-    from labctl.ui.progress import show_slowest
+def show_up(here: Session, run: Run, ctx: typer.Context) -> None:
+    """What is worth to be told of an `up` that succeeded, and the lab as it is now."""
+    from labctl import runs, watching
+    from labctl.cli.status import show
+    from labctl.ui.waterfall import show_waterfall
 
     for sentence in run.ports:
         plain.note(sentence)
-    show_slowest(run)
-
-
-def show_status(view: dict[str, object], ctx: typer.Context) -> None:
-    """The result of a command that changed a lab."""
-    from labctl.cli.status import show
-
+    lab = here.manager.lab(run.lab)
+    show_waterfall(run.steps(), runs.gates_of(here, lab.driver))
+    view = watching.gather(here, lab)
+    if options(ctx).json:
+        view["waterfall"] = run.steps()
     show(view, as_json=options(ctx).json)
 
 

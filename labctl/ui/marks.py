@@ -26,6 +26,20 @@ def length(part: float, whole: float, width: int, *, fancy: bool) -> str:
     return ("━" if fancy else "=") * min(cells, width)
 
 
+def segments(parts: Sequence[float], whole: float, width: int, *, fancy: bool) -> str:
+    """A bar of parts, one behind the other in two marks by turns; `whole` is `width` long.
+
+    Each part ends where it would if none was rounded; one that is too short is not seen.
+    """
+    bar, end = "", 0.0
+    for index, part in enumerate(parts):
+        end += part
+        cells = round(width * end / whole) if whole > 0 else 0
+        mark = ("█░" if fancy else "#-")[index % 2]
+        bar += mark * (min(cells, width) - len(bar))
+    return bar
+
+
 def figure(value: float | None, unit: str = "") -> str:
     """A figure, or `-` where there is none."""
     return "-" if value is None else f"{value:.0f}{unit}"

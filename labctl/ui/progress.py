@@ -15,8 +15,6 @@ from labctl.ui.console import living_picture, progress_console, unicode_ok
 from labctl.ui.plain import note
 from labctl.ui.tables import make_table
 
-_WIDTH = 30
-_WORTH_TELLING_S = 0.5
 _TOLD = (EventKind.GATE, EventKind.PORT, EventKind.PROBLEM, EventKind.MEMBERSHIP, EventKind.LAB)
 
 
@@ -55,22 +53,3 @@ class RunProgress:
             picture = marks.bar(steps, len(self._gates), fancy=self._fancy)
             rows.append((name, picture, now, seconds))
         return make_table(("", "", "", ">"), rows)
-
-
-def show_slowest(run: Run) -> None:
-    """The slowest steps of a run as bars, on stderr; none where all was quick."""
-    steps = [step for step in run.slowest() if step[2] >= _WORTH_TELLING_S]
-    if not steps:
-        return
-    console = progress_console()
-    longest = steps[0][2]
-    rows = [
-        (
-            name,
-            gate,
-            f"{seconds:.1f} s",
-            marks.length(seconds, longest, _WIDTH, fancy=unicode_ok(console)),
-        )
-        for name, gate, seconds in steps
-    ]
-    console.print(make_table(("slowest steps", "", ">", ""), rows))

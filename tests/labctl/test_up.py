@@ -40,19 +40,21 @@ def test_up_tells_every_gate_and_ends_with_the_lab(labctl: Labctl, double: Doubl
         "12:00:00 demo: up",
     ]
     assert "port 8080 is held by squid: 20001 is used" in lines[6:]
-    assert any(line.split()[:3] == ["agent-1", "healthy", "1.7"] for line in lines)
+    assert "agent-1: 2.0 s: created 0.2 s, healthy 1.7 s, serving 0.1 s" in lines
 
 
 def test_a_gate_that_is_told_twice_counts_from_the_beginning():
     run = Run("demo", 1)
     for seconds in (8.3, 0.5):
         run.add(gate(2, "agent-1", "serving", seconds))
-    assert run.slowest() == [("agent-1", "serving", 8.3)]
+    assert run.steps() == {"agent-1": {"serving": 8.3}}
 
 
 def test_up_as_json_prints_the_status_alone(labctl: Labctl, double: Double):
     double.events = RUN
-    assert json.loads(labctl("up", "-o", "json").out)["state"] == "up"
+    told = json.loads(labctl("up", "-o", "json").out)
+    assert told["state"] == "up"
+    assert told["waterfall"] == {"agent-1": {"created": 0.2, "healthy": 1.7, "serving": 0.1}}
 
 
 def test_up_sends_the_lab_file_with_its_driver_resolved(labctl: Labctl, double: Double, here: Path):
