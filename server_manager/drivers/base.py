@@ -131,10 +131,11 @@ class DriverServer:
 def may_take_over(one: ServerSpec, other: ServerSpec) -> bool:
     """Whether `create` takes `other` over for a server made from `one`: it differs only in what
     is told anew at every start, ports and who else is in the lab."""
-    return _without_others(one) == _without_others(other)
+    return lasting(one) == lasting(other)
 
 
-def _without_others(spec: ServerSpec) -> ServerSpec:
+def lasting(spec: ServerSpec) -> ServerSpec:
+    """The part of a spec that a server keeps as long as it lives."""
     ssh = spec.ssh and dataclasses.replace(spec.ssh, known_hosts=())
     return dataclasses.replace(spec, forwards=(), host_ports=(), ssh=ssh)
 
@@ -208,7 +209,11 @@ class ConsoleLog(Protocol):
     """Capability `console_log`."""
 
     def console_log(self, ref: ServerRef, source: str | None, lines: int) -> tuple[str, ...]:
-        """The last lines of a service's log (None: of all that it prints while it boots)."""
+        """The last lines of a service's log (None: of all that it prints while it boots).
+
+        Where `access` is "ssh", the logs of services are in the guest, and what `source` names is
+        the driver's own. Raises NotFound for a source that there is not.
+        """
         ...
 
 

@@ -1,3 +1,5 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.driver_contract", "tests.contract.rigs")
+pytest.register_assert_rewrite(
+    "tests.contract.driver_contract", "tests.contract.rigs", "tests.contract.virtualbox_rigs"
+)

@@ -30,10 +30,10 @@ class DriverContract:
         assert server.problem is None
 
     def test_a_server_has_an_address_for_each_viewer(self, rig: Rig):
-        spec = make_spec(host_port=5007)
+        spec = make_spec(host_port=18007)
         rig.driver.create(spec)
         endpoints = rig.driver.get(spec.ref).endpoints
-        assert endpoints["host"]["sleeper"] == "127.0.0.1:5007"
+        assert endpoints["host"]["sleeper"] == "127.0.0.1:18007"
         assert "sleeper" in endpoints["node"]
         assert ("ssh" in endpoints["host"]) == (rig.driver.capabilities().access == "ssh")
 
@@ -44,11 +44,11 @@ class DriverContract:
         assert rig.driver.get(ref).state is PowerState.RUNNING
 
     def test_create_again_with_other_ports_takes_them_over(self, rig: Rig):
-        rig.driver.create(make_spec(host_port=5007))
-        moved = make_spec(host_port=5099)
+        rig.driver.create(make_spec(host_port=18007))
+        moved = make_spec(host_port=18099)
         rig.driver.create(moved)
         ref = rig.running(moved)
-        assert rig.driver.get(ref).endpoints["host"]["sleeper"] == "127.0.0.1:5099"
+        assert rig.driver.get(ref).endpoints["host"]["sleeper"] == "127.0.0.1:18099"
 
     @pytest.mark.parametrize(
         "other",
@@ -135,7 +135,7 @@ class DriverContract:
         assert rig.driver.get(ref).state is PowerState.RUNNING
 
     def test_different_servers_at_the_same_time(self, rig: Rig):
-        specs = [make_spec(f"agent-{i}") for i in range(1, 5)]
+        specs = [make_spec(f"agent-{i}", host_port=18000 + i) for i in range(1, 5)]
         with ThreadPoolExecutor(len(specs)) as pool:
             refs = list(pool.map(rig.running, specs))
             assert {s.state for s in rig.driver.servers(LAB)} == {PowerState.RUNNING}
@@ -189,8 +189,9 @@ class DriverContract:
         assert rig.driver.get(spec.ref).state is PowerState.STOPPED
 
     def test_the_log_of_a_service(self, rig: Rig):
-        if not rig.driver.capabilities().console_log:
-            pytest.skip("has no console log")
+        can = rig.driver.capabilities()
+        if not can.console_log or can.access != "local":
+            pytest.skip("has no log of its services on this machine")
         driver = cast(ConsoleLog, rig.driver)
         ref = rig.running(make_spec())
         rig.note_log(ref, f"up {ref.name}")
@@ -201,6 +202,18 @@ class DriverContract:
             driver.console_log(ref, "../../server", 5)
         with pytest.raises(NotFound):
             driver.console_log(NOBODY, "sleeper", 5)
+
+    def test_what_a_guest_prints_while_it_boots(self, rig: Rig):
+        can = rig.driver.capabilities()
+        if not can.console_log or can.access != "ssh":
+            pytest.skip("is no guest")
+        driver = cast(ConsoleLog, rig.driver)
+        ref = rig.running(make_spec())
+        assert len(driver.console_log(ref, None, 1000)) > 1
+        with pytest.raises(NotFound):
+            driver.console_log(ref, "../../server", 5)
+        with pytest.raises(NotFound):
+            driver.console_log(NOBODY, None, 5)
 
 
 def pausing(rig: Rig) -> Pausing:

@@ -21,13 +21,17 @@ from server_manager.drivers.base import (
     Forward,
     ServerRef,
     ServerSpec,
+    SshIdentity,
 )
 from server_manager.drivers.fake import FakeDriver
 from server_manager.drivers.local.driver import LocalDriver
 from server_manager.drivers.local.plan import MARK
+from tests.contract.virtualbox_rigs import cloned_driver, real_library
 
 SLEEPER = Service("sleeper", ("sh", "-c", "echo up $LABCTL_NODE; exec sleep 3600"), port=5000)
 LAB = "contract"
+# Of no use but to be carried: whoever needs real keys makes them.
+SSH = SshIdentity("a private key", "ssh-ed25519 AAAA host", ("ssh-ed25519 AAAA user",))
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def make_spec(
     lab: str = LAB,
     identity: str = "",
     services: tuple[Service, ...] = (SLEEPER,),
-    host_port: int = 5001,
+    host_port: int = 18001,
     secrets: dict[str, str] | None = None,
 ) -> ServerSpec:
     """A small server; tests on one machine share its id space, so the id names the process."""
@@ -82,8 +86,9 @@ def make_spec(
         cpus=0.5,
         memory_mib=128,
         services=services,
-        forwards=(Forward(services[0].name, host_port, 5000), Forward("ssh", 2224, 22)),
+        forwards=(Forward(services[0].name, host_port, 5000), Forward("ssh", host_port + 1000, 22)),
         secrets={"agent-token": "t0p"} if secrets is None else secrets,
+        ssh=SSH,
     )
 
 
@@ -133,4 +138,10 @@ def marked(is_wanted: Callable[[str], bool]) -> list[psutil.Process]:
     return found
 
 
-RIGS = {"fake": fake_rig, "local": local_rig}
+@contextmanager
+def real_virtualbox_rig(root: Path) -> Iterator[Rig]:
+    with cloned_driver(root, real_library(root)) as driver:
+        yield Rig(driver, SystemClock(), lambda ref, line: None)
+
+
+RIGS = {"fake": fake_rig, "local": local_rig, "virtualbox": real_virtualbox_rig}

@@ -8,7 +8,7 @@ import pytest
 from tests.contract.driver_contract import DriverContract
 from tests.contract.rigs import RIGS, Rig
 
-MARKS = {"local": (pytest.mark.local,)}
+MARKS = {"local": (pytest.mark.local,), "virtualbox": (pytest.mark.virtualbox,)}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in RIGS])

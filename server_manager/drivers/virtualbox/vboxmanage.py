@@ -20,7 +20,9 @@ from labcore.errors import Conflict, DriverFailed, LabError, NotFound, TimedOut
 from labcore.waiting import retry_call
 from server_manager.drivers.virtualbox.advice import advise
 
-# A call takes 0.03-0.1 s, but parallel ones sometimes stall for exactly 10 s.
+# A call takes 0.03-0.1 s, but one of some hundred stalls for exactly 10 s, when others connect at
+# the same time: one that only reads is given up early, once.
+FIRST_READ_LIMIT_S = 3.0
 READ_LIMIT_S = 30.0
 CHANGE_LIMIT_S = 60.0
 LOCK_LIMIT_S = 120.0
@@ -42,20 +44,24 @@ class NotRunning(Conflict):
     """The machine is off, so there is nothing to control."""
 
 
+class Inaccessible(DriverFailed):
+    """The machine is registered, but its settings file cannot be read."""
+
+
 class SettingsExist(Conflict):
     """A machine of that name exists, or left its folder behind."""
 
 
-class NotCreated(DriverFailed):
-    """VBoxSVC was just starting or ending: another call may succeed."""
+class NotReady(DriverFailed):
+    """VBoxSVC, or a machine in it, was just coming or going: another call may succeed."""
 
 
 class VBoxManage:
     """One VBoxManage program. Every call is bounded, and raises only LabError.
 
-    NoSuchMachine, SessionLocked, NotRunning, SettingsExist and NotCreated where VirtualBox said
-    just that, TimedOut for a call that was killed (it may have been done: look at the state
-    again), DriverFailed with the last lines for all else.
+    A kind of its own (see above) where VirtualBox said just that, TimedOut for a call that was
+    killed (it may have been done: look at the state again), DriverFailed with the last lines for
+    all else.
     """
 
     def __init__(self, program: str, *, lock: Path, clock: Clock) -> None:
@@ -63,9 +69,19 @@ class VBoxManage:
         self._lock = lock
         self._clock = clock
 
-    def read(self, *arguments: str, timeout_s: float = READ_LIMIT_S) -> str:
-        """What a call that changes nothing prints on stdout."""
-        return self._patiently(lambda: self._run(arguments, timeout_s))
+    def read(self, *arguments: str, timeout_s: float = READ_LIMIT_S, partial: bool = False) -> str:
+        """What a call that changes nothing prints on stdout.
+
+        `partial`: an error at exit code 0 is about one of many, and the rest is as good.
+        """
+
+        def quickly() -> str:
+            try:
+                return self._run(arguments, min(FIRST_READ_LIMIT_S, timeout_s), partial)
+            except TimedOut:
+                return self._run(arguments, timeout_s, partial)
+
+        return self._patiently(quickly)
 
     def change(
         self, *arguments: str, timeout_s: float = CHANGE_LIMIT_S, exclusive: bool = True
@@ -81,7 +97,7 @@ class VBoxManage:
     def _patiently(self, call: Callable[[], str]) -> str:
         return retry_call(
             call,
-            retry_on=lambda error: isinstance(error, (SessionLocked, NotCreated)),
+            retry_on=lambda error: isinstance(error, (SessionLocked, NotReady)),
             attempts=ATTEMPTS,
             clock=self._clock,
         )
@@ -98,7 +114,7 @@ class VBoxManage:
                 f"end the program that holds {self._lock}",
             ) from None
 
-    def _run(self, arguments: tuple[str, ...], timeout_s: float) -> str:
+    def _run(self, arguments: tuple[str, ...], timeout_s: float, partial: bool = False) -> str:
         try:
             result = commands.run((self.program, *arguments), timeout_s=timeout_s, env=ENGLISH)
         except TimedOut as error:
@@ -107,7 +123,7 @@ class VBoxManage:
                 "it was killed; if this repeats, end VBoxSVC and try again",
                 (error.message,),
             ) from error
-        if result.returncode != 0 or _ERROR.search(result.stderr):
+        if result.returncode != 0 or (not partial and _ERROR.search(result.stderr)):
             raise _failure(arguments, result)
         return without_warning(result.stdout)
 
@@ -146,8 +162,12 @@ _KINDS: tuple[tuple[re.Pattern[str], type[LabError]], ...] = (
         re.compile(r"\(0x80bb0004\).*\n.*CreateMachine|Machine settings file .* exists"),
         SettingsExist,
     ),
+    (
+        re.compile(r"functionality is limited|\(0x80070005\).*\n.*(?:LockMachine|ExtraData)"),
+        Inaccessible,
+    ),
     (re.compile(r"is not currently running"), NotRunning),
-    (re.compile(r"Failed to create the VirtualBox object"), NotCreated),
+    (re.compile(r"Failed to create the VirtualBox object|The object is not ready"), NotReady),
 )
 
 

@@ -12,7 +12,7 @@ from labcore.waiting import NotYet, wait_until
 from server_manager.drivers.virtualbox import vboxmanage
 from server_manager.drivers.virtualbox.vboxmanage import (
     NoSuchMachine,
-    NotCreated,
+    NotReady,
     NotRunning,
     SessionLocked,
     SettingsExist,
@@ -133,7 +133,7 @@ def test_progress_on_stderr_is_no_error(program, tmp_path):
             DriverFailed,
             1,
         ),
-        ("VBoxManage: error: Failed to create the VirtualBox object!\n", NotCreated, 6),
+        ("VBoxManage: error: Failed to create the VirtualBox object!\n", NotReady, 6),
         ("VBoxManage: error: Machine 'x' is not currently running.\n", NotRunning, 1),
         (
             "VBoxManage: error: Machine settings file '/x/x.vbox' already exists\n"
@@ -169,6 +169,14 @@ def test_a_call_that_hangs_is_killed_with_its_children(program, tmp_path):
     with pytest.raises(TimedOut, match=r"list vms did not end within 0\.3 s"):
         vbox.read("list", "vms", timeout_s=0.3)
     assert not alive(int((tmp_path / "child").read_text()))
+
+
+def test_a_read_that_stalls_is_begun_again(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(vboxmanage, "FIRST_READ_LIMIT_S", 0.3)
+    vbox = program(
+        f"[ -e {tmp_path}/again ] && {{ echo done; exit 0; }}\ntouch {tmp_path}/again\nsleep 60"
+    )
+    assert vbox.read("list", "vms") == "done\n"
 
 
 def alive(pid: int) -> bool:
