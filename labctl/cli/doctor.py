@@ -13,12 +13,13 @@ def doctor(ctx: typer.Context) -> None:
 
     Ends with 5 if no lab can run here, with 1 if something else is wrong, with 0 otherwise.
     """
-    from labctl import diagnosis
+    from labctl.diagnosis import examine
+    from labctl.diagnosis.check import exit_code, lines
 
-    checks = diagnosis.examine()
+    checks = examine()
     if options(ctx).json:
         plain.show_json({"checks": [check.to_json() for check in checks]})
     else:
-        for line in diagnosis.lines(checks):
+        for line in lines(checks):
             plain.result(line)
-    raise typer.Exit(diagnosis.exit_code(checks))
+    raise typer.Exit(exit_code(checks))

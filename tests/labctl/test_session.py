@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labcore.errors import NotFound, UsageProblem
-from labctl.diagnosis import Check, exit_code, leftovers, lines
+from labctl.diagnosis.check import Check, exit_code, lines
+from labctl.diagnosis.remains import leftovers
 from labctl.follow import Run
 from labctl.reach.outside import behind
 from labctl.session import choose
