@@ -40,7 +40,7 @@ def run(
     timeout_s: float,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: str | None = None,
+    stdin: str | bytes | None = None,
 ) -> Result:
     """Run a program to its end, never through a shell, and return what it printed.
 
@@ -56,15 +56,14 @@ def run(
             stderr=subprocess.PIPE,
             env={**os.environ, **(env or {})},
             cwd=cwd,
-            text=True,
-            errors="replace",
             start_new_session=True,
         )
     except OSError as error:
         raise DriverUnusable(f"cannot run {command[0]!r}: {error.strerror}") from error
+    given = stdin.encode() if isinstance(stdin, str) else stdin
     with process:
         try:
-            stdout, stderr = process.communicate(stdin, timeout=timeout_s)
+            stdout, stderr = process.communicate(given, timeout=timeout_s)
         except BaseException as error:
             kill_group(process.pid)
             process.wait()
@@ -73,7 +72,13 @@ def run(
                     f"`{' '.join(command)}` did not end within {timeout_s:g} s"
                 ) from None
             raise
-    return Result(command, process.returncode, stdout, stderr)
+    return Result(command, process.returncode, _text(stdout), _text(stderr))
+
+
+def _text(output: bytes) -> str:
+    """What was printed, with the line ends of Python."""
+    text = output.decode(errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def run_attached(

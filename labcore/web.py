@@ -10,7 +10,7 @@ import hmac
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class NotJson(UsageProblem):
 class Guard:
     """The rules of one server. `tokens` maps token -> principal (a name the app can trust)."""
 
-    hosts: frozenset[str]  # names or addresses, without port
+    hosts: Container[str]  # names or addresses, without port
     tokens: Callable[[], Mapping[str, str]]  # read at each request: tokens come and go
     is_open: Callable[[str, str], bool]  # (method, path) that need no token
     most_body_bytes: int = MOST_BODY_BYTES

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     paths, clock = StatePaths.find(), SystemClock()
     context = DriverContext.of(paths, clock, os.environ)
-    drivers = Drivers(driver_names(), lambda name: make_driver(name, context))
+    drivers = Drivers(driver_names(), lambda name, settings: make_driver(name, context, settings))
     return run(paths, drivers, HttpProber(), clock, arguments.port)
 
 

@@ -16,6 +16,22 @@ from server_manager.routes_servers import ServerViews
 HOSTS = frozenset({"127.0.0.1", "localhost", "10.0.2.2"})  # the last: nodes behind VirtualBox NAT
 
 
+class Hosts:
+    """By which names we may be called: HOSTS, and this machine's own addresses, as guests on a
+    bridge of it call us by that. None of them is a name that somebody could point at us."""
+
+    def __contains__(self, host: object) -> bool:
+        return host in HOSTS or host in own_addresses()
+
+
+def own_addresses() -> frozenset[str]:
+    """The addresses of this machine now."""
+    # Imported here: asked only where a guest calls.
+    import psutil
+
+    return frozenset(one.address for many in psutil.net_if_addrs().values() for one in many)
+
+
 def make_app(manager: Manager, metrics: Metrics) -> WsgiApp:
     """The server-manager's API, guarded: only `GET /` needs no token."""
     app = flask.Flask("server_manager", static_folder=None)
@@ -36,7 +52,7 @@ def make_app(manager: Manager, metrics: Metrics) -> WsgiApp:
         for rule, method, view in views.routes():
             app.add_url_rule(f"/api/v1{rule}", f"{method} {rule}", view, methods=[method])
     guard = Guard(
-        hosts=HOSTS,
+        hosts=Hosts(),
         tokens=manager.core.secrets.principals,
         is_open=lambda method, path: method == "GET" and path == "/",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from labcore.clock import Clock
@@ -16,7 +17,7 @@ from server_manager.events import EventLog
 from server_manager.executors import Executor
 from server_manager.images.records import ImageRecords
 from server_manager.journal import Journal
-from server_manager.labspec import member_name, most_servers
+from server_manager.labspec import LabSpec, member_name, most_servers
 from server_manager.paths import StatePaths
 from server_manager.ports import Moved, Ports, first_of, is_free, told
 from server_manager.probes import Prober
@@ -30,18 +31,28 @@ BOOT_FACTOR = 5.0  # of the time in which a builder greeted: others boot beside 
 class Drivers:
     """The drivers of this process, each made when it is first asked for."""
 
-    def __init__(self, known: tuple[str, ...], make: Callable[[str], Driver]) -> None:
+    def __init__(
+        self, known: tuple[str, ...], make: Callable[[str, Mapping[str, object]], Driver]
+    ) -> None:
         self.names = known
         self._make = make
-        self._made: dict[str, Driver] = {}
+        self._made: dict[tuple[str, str], Driver] = {}
 
-    def get(self, name: str) -> Driver:
-        """The driver of that name; raises UsageProblem with the known ones."""
+    def get(self, name: str, settings: Mapping[str, object] | None = None) -> Driver:
+        """The driver of that name, for labs whose file says `settings` to it.
+
+        Raises UsageProblem with the known ones.
+        """
         if name not in self.names:
             raise UsageProblem(f"unknown driver {name!r}", f"known: {', '.join(self.names)}")
-        if name not in self._made:
-            self._made.setdefault(name, self._make(name))
-        return self._made[name]
+        key = (name, json.dumps(settings or {}, sort_keys=True))
+        if key not in self._made:
+            self._made.setdefault(key, self._make(name, settings or {}))
+        return self._made[key]
+
+    def of(self, spec: LabSpec) -> Driver:
+        """The driver that makes the servers of a lab."""
+        return self.get(spec.driver, spec.settings)
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class Core:
 
     def driver(self, lab: LabRecord) -> Driver:
         """The driver that makes the servers of a lab."""
-        return self.drivers.get(lab.spec.driver)
+        return self.drivers.of(lab.spec)
 
     def services(self, lab: LabRecord, server: ServerRecord) -> tuple[Service, ...]:
         """What runs on a server."""

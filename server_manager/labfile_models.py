@@ -142,6 +142,50 @@ def _default_groups() -> list[Group]:
     return [Group(name="control", role="control"), Group(name="agent", role="agent")]
 
 
+class Incus(Part):
+    """Where in Incus the servers of the lab are made: driver incus only."""
+
+    remote: str = Field(
+        default="local",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="as `incus remote list` has it; one machine, or a cluster",
+    )
+    project: str = Field(
+        default="default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="keeps labs of different users apart",
+    )
+    profile: str = Field(
+        default="default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="gives servers their disk, and their network if `network` does not",
+    )
+    network: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="of Incus, or a bridge of its machines (default: that of the profile)",
+    )
+    addresses: str | None = Field(
+        default=None,
+        pattern=r"^[0-9.]+-[0-9.]+/[0-9]{1,2}$",
+        description="free ones, where Incus hands out none: 10.78.0.100-10.78.0.199/24",
+    )
+    type: Literal["container", "vm"] = Field(
+        default="container", description="system containers, or virtual machines"
+    )
+    placement: str = Field(
+        default="spread",
+        pattern=r"^(spread|pack|member:[A-Za-z0-9][A-Za-z0-9._-]{0,62})$",
+        description="on a cluster: spread, pack, or member:NAME",
+    )
+    regions: dict[Name, Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]] = (
+        Field(default_factory=dict, description="which cluster group a region is")
+    )
+    config: str | None = Field(
+        default=None, pattern=r"^/", description="the Incus client's own folder, if not the user's"
+    )
+
+
 class LabFile(Part):
     """One lab, as people write it."""
 
@@ -159,6 +203,7 @@ class LabFile(Part):
     network: Literal["internal", "nat"] = Field(
         default="internal", description="between virtual machines"
     )
+    incus: Incus | None = Field(default=None, description="for driver incus")
 
     def scaled_group(self) -> str | None:
         """The group that the top-level `scaling` is about; None if it is about none.

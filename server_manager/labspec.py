@@ -27,6 +27,12 @@ class LabSpec:
     network: Literal["internal", "nat"] = "internal"  # between virtual machines
     image: str | None = None  # the name of what its servers are made from, chosen when it was made
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What the lab file says to its driver, in the section that has the driver's name."""
+        section = self.file.get(self.driver)
+        return section if isinstance(section, Mapping) else {}
+
     def group(self, name: str) -> Group:
         """The group of that name; raises NotFound."""
         for group in self.groups:
@@ -77,7 +83,7 @@ def check_change(old: LabSpec, new: LabSpec) -> None:
     problems = []
     if old.driver != new.driver:
         problems.append(f"driver: {old.driver} -> {new.driver}")
-    for part in ("app", "image", "network", "regions"):
+    for part in ("app", "image", "network", "regions", "incus"):
         if old.file.get(part) != new.file.get(part):
             problems.append(f"{part} differs")
     kept = {group.name: group for group in new.groups}

@@ -83,7 +83,7 @@ class Manager:
         spec = from_file(data, name)
         self._check_driver(spec)
         spec = self._with_image(spec)
-        ssh = self.core.drivers.get(spec.driver).capabilities().access == "ssh"
+        ssh = self.core.drivers.of(spec).capabilities().access == "ssh"
         with self.core.database.transaction():
             lab = self.core.labs.find(name)
             if lab is not None:
@@ -107,14 +107,14 @@ class Manager:
         return dataclasses.replace(spec, image=self.images.choose(spec.driver, spec.image))
 
     def _check_driver(self, spec: LabSpec) -> None:
-        health = self.core.drivers.get(spec.driver).health()
+        health = self.core.drivers.of(spec).health()
         if not health.ok:
             raise DriverUnusable(f"driver {spec.driver!r}: {health.reason}", health.fix)
         self._check_standby(spec)
 
     def _check_standby(self, spec: LabSpec) -> None:
         wants = [group.name for group in spec.groups if group.scaling and group.scaling.standby]
-        if wants and not self.core.drivers.get(spec.driver).capabilities().pause:
+        if wants and not self.core.drivers.of(spec).capabilities().pause:
             raise UsageProblem(
                 f"group {wants[0]!r} is to keep standby nodes, but driver {spec.driver!r} cannot"
                 " pause servers",

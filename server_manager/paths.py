@@ -125,6 +125,10 @@ class StatePaths:
         """Where a user puts a secret that lab files name as `secret:NAME`."""
         return self.root / "secrets" / name
 
+    def driver(self, name: str) -> Path:
+        """What a driver keeps for all its labs together."""
+        return self.root / "drivers" / name
+
     def node(self, server: ServerRef) -> Path:
         """The files of one server, where a driver keeps them on this machine."""
         return self.lab(server.lab) / "nodes" / server.name

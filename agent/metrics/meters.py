@@ -114,10 +114,11 @@ class TreeMeter:
 
 
 class SystemMeter:
-    """The whole machine, which is the node's own."""
+    """The whole machine, which is the node's own; `cpus`: as much as it may use, if not all."""
 
-    def __init__(self) -> None:
-        self.capacity = float(psutil.cpu_count() or 1)
+    def __init__(self, cpus: float | None = None) -> None:
+        seen = float(psutil.cpu_count() or 1)
+        self.capacity = seen if cpus is None else min(seen, cpus)
         self._ledger = Ledger()
 
     def read(self) -> Reading:

@@ -16,11 +16,12 @@ class NodeConfig:
     group: str
     role: str
     region: str
-    cpus: float  # how much of a CPU is 100 % when `scope` is "tree"
+    cpus: float  # how much of a CPU is 100 %, but when `scope` is "system"
     memory_mib: int  # likewise
     # "tree": CPU and memory are those of the node's own process tree (no VM around it);
     # "system": those of the whole machine
-    scope: Literal["tree", "system"]
+    # "container": likewise, but it may use no more than `cpus` of the processors that it sees
+    scope: Literal["tree", "system", "container"]
     directory: str  # where services keep run-time files; one folder for each service below it
     listen: Mapping[str, str]  # service -> "address:port" to listen on
     secrets: Mapping[str, str] = field(default_factory=dict)  # name -> file (0600)

@@ -52,7 +52,7 @@ class Capabilities:
     """What a driver can do, and how its nodes differ. Constant while the process lives."""
 
     shares_host_network: bool  # nodes listen on the documented host ports themselves
-    scope: Literal["tree", "system"]  # see NodeConfig.scope
+    scope: Literal["tree", "system", "container"]  # see NodeConfig.scope
     access: Literal["local", "ssh"]  # how exec, logs and cp reach a node
     gates: tuple[str, ...]  # in order, of created, booted, configured, ssh, healthy, serving
     boot_limit_s: float  # start to healthy, before it is called a failure

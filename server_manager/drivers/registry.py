@@ -12,6 +12,8 @@ from labcore.errors import UsageProblem
 from server_manager.drivers.base import Driver, ServerRef
 from server_manager.paths import StatePaths
 
+Settings = Mapping[str, object]  # the lab file's section that has the driver's name
+
 
 @dataclass(frozen=True)
 class DriverContext:
@@ -22,6 +24,7 @@ class DriverContext:
     search_path: str  # as in PATH: where programs are looked for, and what services get
     environ: Mapping[str, str]  # in which installers of back ends say where they put them
     user_directory: Path  # of this user, in whatever state directory: what labs share
+    driver_directory: Callable[[str], Path]  # by driver: what it keeps for all its labs together
 
     @staticmethod
     def of(paths: StatePaths, clock: Clock, environ: Mapping[str, str]) -> DriverContext:
@@ -32,23 +35,40 @@ class DriverContext:
             search_path=environ.get("PATH", os.defpath),
             environ=environ,
             user_directory=StatePaths.find({}).root,
+            driver_directory=paths.driver,
         )
 
 
 # Each imports its driver when it is asked for: nobody pays for the libraries of the others.
-def _local(context: DriverContext) -> Driver:
+def _local(context: DriverContext, settings: Settings) -> Driver:
     from server_manager.drivers.local.driver import LocalDriver
 
     return LocalDriver(context.node_directory, clock=context.clock, search_path=context.search_path)
 
 
-def _fake(context: DriverContext) -> Driver:
+def _fake(context: DriverContext, settings: Settings) -> Driver:
     from server_manager.drivers.fake import FakeDriver
 
     return FakeDriver(context.clock)
 
 
-_MAKERS: Mapping[str, Callable[[DriverContext], Driver]] = {"local": _local, "fake": _fake}
+def _incus(context: DriverContext, settings: Settings) -> Driver:
+    from server_manager.drivers.incus.driver import make
+
+    return make(
+        settings,
+        folder=context.driver_directory("incus"),
+        clock=context.clock,
+        search_path=context.search_path,
+        environ=context.environ,
+    )
+
+
+_MAKERS: Mapping[str, Callable[[DriverContext, Settings], Driver]] = {
+    "local": _local,
+    "incus": _incus,
+    "fake": _fake,
+}
 
 
 def names() -> tuple[str, ...]:
@@ -56,8 +76,11 @@ def names() -> tuple[str, ...]:
     return tuple(_MAKERS)
 
 
-def make_driver(name: str, context: DriverContext) -> Driver:
-    """A new driver of that name; raises UsageProblem with the known ones."""
+def make_driver(name: str, context: DriverContext, settings: Settings | None = None) -> Driver:
+    """A new driver of that name, for labs whose file says `settings` to it.
+
+    Raises UsageProblem with the known ones.
+    """
     if name not in _MAKERS:
         raise UsageProblem(f"unknown driver {name!r}", f"known: {', '.join(_MAKERS)}")
-    return _MAKERS[name](context)
+    return _MAKERS[name](context, settings or {})

@@ -1,5 +1,8 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.contract.driver_contract", "tests.contract.rigs", "tests.contract.virtualbox_rigs"
+    "tests.contract.driver_contract",
+    "tests.contract.rigs",
+    "tests.contract.incus_rigs",
+    "tests.contract.virtualbox_rigs",
 )

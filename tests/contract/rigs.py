@@ -26,7 +26,9 @@ from server_manager.drivers.base import (
 from server_manager.drivers.fake import FakeDriver
 from server_manager.drivers.local.driver import LocalDriver
 from server_manager.drivers.local.plan import MARK
+from tests.contract.incus_rigs import fake_driver, real_driver
 from tests.contract.virtualbox_rigs import cloned_driver, real_library
+from tests.drivers.incus.fake_incus import FakeIncus
 
 SLEEPER = Service("sleeper", ("sh", "-c", "echo up $LABCTL_NODE; exec sleep 3600"), port=5000)
 LAB = "contract"
@@ -144,4 +146,23 @@ def real_virtualbox_rig(root: Path) -> Iterator[Rig]:
         yield Rig(driver, SystemClock(), lambda ref, line: None)
 
 
-RIGS = {"fake": fake_rig, "local": local_rig, "virtualbox": real_virtualbox_rig}
+@contextmanager
+def fake_incus_rig(root: Path) -> Iterator[Rig]:
+    clock = FakeClock()
+    with fake_driver(root, clock, FakeIncus()) as driver:
+        yield Rig(driver, clock, lambda ref, line: None)
+
+
+@contextmanager
+def real_incus_rig(root: Path) -> Iterator[Rig]:
+    with real_driver(root) as driver:
+        yield Rig(driver, SystemClock(), lambda ref, line: None)
+
+
+RIGS = {
+    "fake": fake_rig,
+    "local": local_rig,
+    "virtualbox": real_virtualbox_rig,
+    "incus-fake": fake_incus_rig,
+    "incus": real_incus_rig,
+}

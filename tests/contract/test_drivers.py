@@ -8,7 +8,11 @@ import pytest
 from tests.contract.driver_contract import DriverContract
 from tests.contract.rigs import RIGS, Rig
 
-MARKS = {"local": (pytest.mark.local,), "virtualbox": (pytest.mark.virtualbox,)}
+MARKS = {
+    "local": (pytest.mark.local,),
+    "virtualbox": (pytest.mark.virtualbox,),
+    "incus": (pytest.mark.incus,),
+}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in RIGS])

@@ -67,7 +67,7 @@ def make_parts(
     busy: set[int] = set()  # the ports of this machine are nobody's business here
     core = make_core(
         StatePaths(root),
-        Drivers(("fake",), lambda name: driver),
+        Drivers(("fake",), lambda name, settings: driver),
         prober,
         clock,
         executor or Inline(),

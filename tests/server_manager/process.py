@@ -28,5 +28,5 @@ class Stuck(FakeDriver):
 if __name__ == "__main__":
     clock = SystemClock()
     driver = Stuck(clock)
-    drivers = Drivers(("fake",), lambda name: driver)
+    drivers = Drivers(("fake",), lambda name, settings: driver)
     raise SystemExit(run(StatePaths.find(), drivers, FakeProber(), clock, int(sys.argv[1])))

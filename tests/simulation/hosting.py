@@ -153,7 +153,7 @@ def make_core(
         ports=Ports(database, is_free=lambda port: True),
         secrets=Secrets(paths),
         ssh_keys=SshKeys(paths),
-        drivers=Drivers(("fake",), lambda name: driver),
+        drivers=Drivers(("fake",), lambda name, settings: driver),
         prober=prober,
         clock=clock,
         executor=executor,

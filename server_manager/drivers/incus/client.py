@@ -1,0 +1,152 @@
+"""The only thing that runs the `incus` client: JSON by `incus query`, files, commands inside.
+
+Every call is bounded. One that was killed may have been done all the same, as Incus goes on by
+itself: whoever changes something looks at the state again. What Incus says is turned into our own
+errors, with what to do about it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from labcore import commands
+from labcore.commands import Result
+from labcore.errors import DriverFailed, DriverUnusable, TimedOut
+from server_manager.drivers.incus.advice import advise
+from server_manager.drivers.incus.settings import IncusSettings
+
+PROGRAM = "incus"
+# A look takes 0.05 s; while a member of a cluster is silent and not yet known to be, 20 s.
+READ_LIMIT_S = 25.0
+CHANGE_LIMIT_S = 60.0
+LOCAL = "local"
+
+
+class Run(Protocol):
+    """How programs are run: as `labcore.commands.run` does."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+    ) -> Result:
+        """See there."""
+        ...
+
+
+class Incus:
+    """One remote and project. Raises only LabError: see `advice` for which."""
+
+    def __init__(
+        self,
+        settings: IncusSettings,
+        *,
+        search_path: str,
+        environ: Mapping[str, str],
+        run: Run = commands.run,
+    ) -> None:
+        self.settings = settings
+        self._run_program = run
+        self._search_path = search_path
+        given = {"INCUS_CONF": settings.config} if settings.config else {}
+        self._environment = {**environ, **given, "LC_ALL": "C", "LANGUAGE": "C"}
+
+    @property
+    def remote(self) -> str:
+        """The remote's name, with the colon that follows it in every path."""
+        return f"{self.settings.remote}:"
+
+    def program(self) -> str:
+        """The client; raises DriverUnusable if there is none."""
+        found = shutil.which(PROGRAM, path=self._search_path)
+        if found is None:
+            raise DriverUnusable(
+                "there is no `incus` program on PATH",
+                "install the Incus client: https://linuxcontainers.org/incus/docs/main/installing/",
+            )
+        return found
+
+    def get(self, path: str, *, limit_s: float = READ_LIMIT_S, **query: str) -> Any:
+        """The JSON of a path below `/1.0`."""
+        return self._query((), path, query, limit_s)
+
+    def change(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        limit_s: float = CHANGE_LIMIT_S,
+        **query: str,
+    ) -> Any:
+        """Change something, wait for its end, and return the JSON that it left."""
+        data = () if body is None else ("--data", json.dumps(body))
+        return self._query(("-X", method, "--wait", *data), path, query, limit_s)
+
+    def push(self, instance: str, path: str, content: bytes, *, mode: str = "0600") -> None:
+        """Write a file of root's in an instance, running or not, with the folders above it."""
+        where = f"{self.remote}{instance}{path}"
+        options = ("-q", "-p", "--mode", mode, "--uid", "0", "--gid", "0")
+        project = ("--project", self.settings.project)
+        self.run("file", "push", *options, *project, "-", where, stdin=content)
+
+    def execute(
+        self,
+        instance: str,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        limit_s: float = READ_LIMIT_S,
+    ) -> Result:
+        """Run a program in a running instance to its end, whatever that is."""
+        return self._run(self.inside(instance, argv), stdin, limit_s)
+
+    def inside(self, instance: str, argv: Sequence[str]) -> tuple[str, ...]:
+        """The command that runs a program in an instance, for those who keep it running."""
+        project = ("--project", self.settings.project)
+        options = ("-T", "--user", "0", "--group", "0")
+        where = f"{self.remote}{instance}"
+        return (self.program(), "exec", "-q", *project, *options, where, "--", *argv)
+
+    def run(
+        self, *arguments: str, stdin: bytes | None = None, limit_s: float = CHANGE_LIMIT_S
+    ) -> str:
+        """What any other command of the client prints on stdout."""
+        result = self._run((self.program(), *arguments), stdin, limit_s)
+        if result.returncode != 0:
+            raise advise(f"incus {arguments[0]}", result.stderr or result.stdout, self.settings)
+        return result.stdout
+
+    def _query(
+        self, options: tuple[str, ...], path: str, query: Mapping[str, str], limit_s: float
+    ) -> Any:
+        words = urllib.parse.urlencode({"project": self.settings.project, **query})
+        where = f"{self.remote}/1.0{path}?{words}"
+        result = self._run((self.program(), "query", *options, where), None, limit_s)
+        if result.returncode != 0:
+            raise advise(path, result.stderr or result.stdout, self.settings)
+        try:
+            return json.loads(result.stdout) if result.stdout.strip() else None
+        except ValueError as error:
+            text = tuple(result.stdout.splitlines()[-5:])
+            raise DriverFailed(f"incus answered no JSON for {path}", "incus version", text) from (
+                error
+            )
+
+    def _run(self, argv: tuple[str, ...], stdin: bytes | None, limit_s: float) -> Result:
+        try:
+            return self._run_program(argv, timeout_s=limit_s, env=self._environment, stdin=stdin)
+        except TimedOut as error:
+            raise TimedOut(
+                f"`incus {argv[1]}` on remote {self.settings.remote!r} did not end within"
+                f" {limit_s:g} s",
+                f"look at `incus cluster list {self.remote}` and `incus operation list"
+                f" {self.remote}`, then try again",
+            ) from error

@@ -1,0 +1,65 @@
+"""What Incus says of a lab, asked once for all who ask at the same time."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from labcore.clock import Clock
+from server_manager.drivers.base import ServerRef
+from server_manager.drivers.incus import cluster, instances
+from server_manager.drivers.incus.asking import Shared
+from server_manager.drivers.incus.client import Incus
+from server_manager.drivers.incus.cluster import Member
+from server_manager.drivers.incus.instances import Instance
+
+REST_S = 0.1
+
+
+@dataclass(frozen=True)
+class Look:
+    """A lab's instances, and the members of the cluster (none where there is no cluster)."""
+
+    lab: str
+    instances: tuple[Instance, ...]
+    members: Mapping[str, Member]
+
+    def find(self, ref: ServerRef) -> Instance | None:
+        """The instance of a server."""
+        return next((i for i in self.instances if i.ref == ref), None)
+
+
+class Looks:
+    """One remote's; nothing is kept between two looks but whether it is a cluster."""
+
+    def __init__(self, incus: Incus, clock: Clock) -> None:
+        self._incus = incus
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._shared: dict[str, Shared[Look]] = {}
+        self._is_cluster: bool | None = None
+
+    def of(self, lab: str) -> Look:
+        """What Incus says now; raises what asking it raises."""
+        with self._lock:
+            if lab not in self._shared:
+                look = functools.partial(self._look, lab)
+                self._shared[lab] = Shared(look, clock=self._clock, rest_s=REST_S)
+            shared = self._shared[lab]
+        return shared.ask()
+
+    def members(self) -> Mapping[str, Member]:
+        """The members of the cluster; none where there is no cluster."""
+        if self._is_cluster is None:
+            environment = self._incus.get("")["environment"]
+            self._is_cluster = bool(environment.get("server_clustered"))
+        if not self._is_cluster:
+            return {}
+        return cluster.parse(self._incus.get("/cluster/members", recursion="1"))
+
+    def _look(self, lab: str) -> Look:
+        label = f"config.{instances.LAB} eq {lab}"
+        told = self._incus.get("/instances", recursion="1", filter=label)
+        return Look(lab, instances.parse(told), self.members())

@@ -1,0 +1,144 @@
+"""The ways from this machine to the nodes, and from them to the server-manager.
+
+One process for all labs of a state directory (`forwarder`) listens at the documented ports. What
+it should do stands in a file for each lab, which follows from what Incus says of the lab's
+instances: so whenever somebody looks at a lab, ways that are missing are there again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from labcore.clock import Clock
+from labcore.codec import encode
+from labcore.commands import spawn_detached
+from labcore.files import read_json, write_json
+from labcore.waiting import NotYet, wait_until
+from labcore.wire.lab import PowerState
+from server_manager.drivers.incus.forwarder import LOCK, STATE, Way
+from server_manager.drivers.incus.instances import Instance
+
+FORWARDER = "server_manager.drivers.incus.forwarder"
+LOG = "forwarder.log"
+START_LIMIT_S = 15.0
+AGAIN_S = 1.0
+_ON = (PowerState.RUNNING, PowerState.STARTING, PowerState.PAUSED, PowerState.STOPPING)
+LOOPBACK = "127.0.0.1"
+
+
+class Ways:
+    """Those of one state directory; `folder` is made when it is needed."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._told: dict[str, str] = {}
+
+    def follow(self, lab: str, instances: Iterable[Instance], ours: str | None) -> None:
+        """Let the host ports of a lab lead to those of its instances that are on.
+
+        `ours` is this machine's address in their network. Returns when they do. May be called at
+        any time; raises TimedOut if there can be no forwarder.
+        """
+        ways = wanted(instances, ours)
+        text = json.dumps(encode(ways), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        with self._locks[lab]:
+            if self._told.get(lab) == digest and (not ways or self._runs()):
+                return
+            self._tell(lab, digest, ways)
+            self._told[lab] = digest
+
+    def problem(self, instance: Instance) -> str | None:
+        """Which of its host ports does not lead anywhere, and why."""
+        problems = self._state().get("problems")
+        if not isinstance(problems, dict) or not problems:
+            return None
+        mine = {f"{LOOPBACK}:{f.host_port}" for f in instance.forwards}
+        found = [f"{where}: {why}" for where, why in problems.items() if where in mine]
+        return f"cannot listen on {', '.join(found)}" if found else None
+
+    def _tell(self, lab: str, digest: str, ways: tuple[Way, ...]) -> None:
+        path = self._folder / f"{lab}.json"
+        if not ways:
+            if not path.exists():
+                return
+            path.unlink(missing_ok=True)
+        else:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_json(path, {"digest": digest, "ways": encode(ways)}, mode=0o600)
+        self._wait(lab, digest if ways else None)
+
+    def _wait(self, lab: str, digest: str | None) -> None:
+        """Until the forwarder says that it does what the file says, or has nothing to do."""
+        spawned_at = float("-inf")
+
+        def follows() -> None:
+            nonlocal spawned_at
+            if not self._runs():
+                if digest is None:
+                    return
+                # One that was just ending may have kept the last one from beginning.
+                if self._clock.monotonic() - spawned_at > AGAIN_S:
+                    self._spawn()
+                    spawned_at = self._clock.monotonic()
+                raise NotYet("it does not run")
+            labs = self._state().get("labs")
+            told = labs.get(lab) if isinstance(labs, dict) else None
+            if told != digest:
+                raise NotYet("it has not looked yet")
+
+        wait_until(
+            follows,
+            name="the forwarder of host ports to listen",
+            limit_s=START_LIMIT_S,
+            clock=self._clock,
+            hint=f"look into {self._folder / LOG}",
+            interval_s=0.005,
+        )
+
+    def _spawn(self) -> None:
+        argv = (sys.executable, "-I", "-m", FORWARDER, str(self._folder))
+        spawn_detached(argv, log=self._folder / LOG, cwd=self._folder)
+
+    def _runs(self) -> bool:
+        """Whether somebody holds the lock."""
+        try:
+            with (self._folder / LOCK).open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            told = read_json(self._folder / STATE)
+        except (OSError, ValueError):
+            return {}
+        return cast(dict[str, Any], told) if isinstance(told, dict) else {}
+
+
+def wanted(instances: Iterable[Instance], ours: str | None) -> tuple[Way, ...]:
+    """The ways that there should be. Pure."""
+    on = [i for i in instances if i.state in _ON and i.digest is not None and i.address]
+    ways = [
+        Way(f"{LOOPBACK}:{f.host_port}", f"{i.address}:{f.node_port}")
+        for i in on
+        for f in i.forwards
+    ]
+    for port in sorted({i.manager_port for i in on if i.manager_port is not None}):
+        if ours is not None:
+            who = tuple(sorted(i.address for i in on if i.manager_port == port))
+            ways.append(Way(f"{ours}:{port}", f"{LOOPBACK}:{port}", who))
+    return tuple(ways)
