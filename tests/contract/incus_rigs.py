@@ -9,7 +9,7 @@ from pathlib import Path
 
 from labcore.clock import Clock, SystemClock
 from labcore.commands import run
-from server_manager.drivers.base import ServerSpec, SshIdentity
+from server_manager.drivers.base import ServerSpec
 from server_manager.drivers.incus.client import Incus, Run
 from server_manager.drivers.incus.driver import IncusDriver
 from server_manager.drivers.incus.instances import Instance
@@ -18,8 +18,6 @@ from server_manager.drivers.incus.ways import Ways
 from tests.drivers.incus.fake_incus import FakeIncus
 
 IMAGE = "labguest"  # Debian 12 with systemd, as Incus or a contributor has it
-# Of no use but to be carried.
-SSH = SshIdentity("a private key", "ssh-ed25519 AAAA host", ("ssh-ed25519 AAAA user",))
 LABS = ("contract", "other")
 
 
@@ -28,7 +26,7 @@ class ImagedDriver(IncusDriver):
 
     def create(self, spec: ServerSpec) -> None:
         """See Driver."""
-        super().create(dataclasses.replace(spec, image=IMAGE, ssh=spec.ssh or SSH))
+        super().create(dataclasses.replace(spec, image=IMAGE))
 
 
 @contextmanager
