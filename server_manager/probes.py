@@ -14,6 +14,9 @@ from labcore.web import split_address
 from labcore.wire.scaler import ScalerStatus
 
 PROBE_TIMEOUT_S = 2.0
+# sshd starts a process for whoever knocks, and a guest may be fifty times as slow as a laptop:
+# who goes away earlier never hears it.
+GREETING_TIMEOUT_S = 30.0
 
 
 class Prober(Protocol):
@@ -75,7 +78,7 @@ class HttpProber:
         """See Prober. A forward of VirtualBox accepts whether or not somebody listens behind it."""
         host, port = split_address(address)
         try:
-            with socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S) as connection:
+            with socket.create_connection((host, port), timeout=GREETING_TIMEOUT_S) as connection:
                 said = connection.recv(256)
         except OSError as error:
             return f"{address}: {error}"

@@ -13,14 +13,12 @@ from labcore.clock import Clock
 from labcore.errors import LabError
 from labctl.ssh.connection import Connection, connect_when_up
 from labctl.ssh.endpoint import Endpoint
-from server_manager.guest.provisioning import APP_IMAGE, BUILD
+from server_manager.guest.provisioning import APP_IMAGE, BUILD, THEN_OFF
 
 LOGIN_LIMIT_S = 300.0
 SHORT_LIMIT_S = 300.0
 FOLDER = "/var/tmp/labctl-build"  # noqa: S108 - in the builder, made anew with mode 0700
 HEARD_EVERY_S = 30.0
-# In the background: the answer must be on its way before the network is gone.
-POWER_OFF = "(sleep 2; systemctl poweroff || poweroff -f) </dev/null >/dev/null 2>&1 &"
 
 
 def provision(
@@ -43,9 +41,8 @@ def provision(
             tell(f"copying {app_image}")
             target = f"{root}sh -c 'cat >{FOLDER}/{APP_IMAGE}'"
             _short(connection, target, lambda stream: _send_file(stream, app_image), None)
-        # One command: sealing takes away the right to become root.
-        whole = f"sh {FOLDER}/{BUILD} && {POWER_OFF}"
-        done = connection.run(f"{root}sh -c '{whole}'", tell=tell)
+        # One command: afterwards nobody can become root here.
+        done = connection.run(f"{root}sh {FOLDER}/{BUILD} {THEN_OFF}", tell=tell)
         done.check(f"provisioning the builder at {endpoint.address}", "the lines say what failed")
 
 

@@ -14,23 +14,30 @@ from server_manager import node_program
 from server_manager.images.login import USER
 
 BUILD = "build.sh"
+THEN_OFF = "then-power-off"  # its one argument, for whoever cannot come back to do that
 PROGRAM = "program.tar.gz"
 APP_IMAGE = "app-image.tar"  # put beside it, where there is one
 # The first login goes last: afterwards nobody gets in without a seed.
 SCRIPT = f"""#!/bin/sh
-# Makes this machine an image: run me as root, then power it off.
+# Makes this machine an image: run me as root; it is to be powered off then.
 set -eu
 cd "$(dirname "$0")"
 sh ./provision.sh
 sh ./seal.sh
 if getent passwd {USER} >/dev/null; then
     rm -f /etc/sudoers.d/90-cloud-init-users
-    userdel -f -r {USER} 2>/dev/null || getent passwd {USER} >/dev/null && exit 1
+    # It is logged in, which is a complaint; whether it is gone counts.
+    userdel -f -r {USER} >/dev/null 2>&1 || :
+    if getent passwd {USER} >/dev/null; then exit 1; fi
 fi
 here=$(pwd)
 cd /
 rm -rf "$here"
 sync
+# In the background: the answer must be on its way before the network is gone.
+if [ "${{1:-}}" = {THEN_OFF} ]; then
+    (sleep 2; systemctl poweroff || poweroff -f) </dev/null >/dev/null 2>&1 &
+fi
 """
 
 

@@ -20,8 +20,9 @@ TOPIC = image_topic("fake", NAME)
 class Workshop:
     """With real threads; a test plays labctl."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, state: Path | None = None) -> None:
         self.root = root
+        self._state = state or root / "state"
         assert CAPABILITIES.images is not None
         required = dataclasses.replace(CAPABILITIES.images, required=True)
         capabilities = dataclasses.replace(CAPABILITIES, images=required)
@@ -32,7 +33,7 @@ class Workshop:
     def start(self) -> Parts:
         """A server-manager for the same directory and driver, as after the death of another."""
         self.parts = make_parts(
-            self.root / "state", driver=self.driver, executor=Threads(), clock=SystemClock()
+            self._state, driver=self.driver, executor=Threads(), clock=SystemClock()
         )
         return self.parts
 
@@ -51,7 +52,9 @@ class Workshop:
         """Wait until the build is at a step; it fails if the build ends before."""
 
         def probe() -> None:
-            image = self.parts.core.images.get("fake", NAME)
+            image = self.parts.core.images.find("fake", NAME)
+            if image is None:
+                raise NotYet("it is not begun")
             assert image.state is ImageState.BUILDING, image.problem
             if image.step is not step:
                 raise NotYet(str(image.step))

@@ -78,11 +78,17 @@ def free_port() -> int:
         return port
 
 
-def start(folder: Path, *, host_key: KeyPair | None = None, port: int | None = None) -> Sshd:
+def start(
+    folder: Path,
+    *,
+    host_key: KeyPair | None = None,
+    port: int | None = None,
+    user: KeyPair | None = None,
+) -> Sshd:
     """Start one and wait until it listens."""
     assert PROGRAM is not None
     host_key = host_key or make_pair("host")
-    user = make_pair("user")
+    user = user or make_pair("user")
     write_key(folder / "host", host_key)
     write_key(folder / "user", user)
     (folder / "authorized").write_text(user.public + "\n")
