@@ -21,6 +21,7 @@ class DriverContext:
 
     clock: Clock
     node_directory: Callable[[ServerRef], Path]  # absolute; where files of a server belong
+    image_directory: Callable[[str, str], Path]  # of a driver, where files of an image belong
     search_path: str  # as in PATH: where programs are looked for, and what services get
     environ: Mapping[str, str]  # in which installers of back ends say where they put them
     user_directory: Path  # of this user, in whatever state directory: what labs share
@@ -32,6 +33,7 @@ class DriverContext:
         return DriverContext(
             clock=clock,
             node_directory=paths.node,
+            image_directory=paths.image,
             search_path=environ.get("PATH", os.defpath),
             environ=environ,
             user_directory=StatePaths.find({}).root,
@@ -52,6 +54,21 @@ def _fake(context: DriverContext, settings: Settings) -> Driver:
     return FakeDriver(context.clock)
 
 
+def _virtualbox(context: DriverContext, settings: Settings) -> Driver:
+    from server_manager.drivers.virtualbox.driver import VirtualBoxDriver, find_library
+
+    library = find_library(
+        context.search_path, context.environ, context.user_directory, context.clock
+    )
+    return VirtualBoxDriver(
+        context.node_directory,
+        image_directory=lambda name: context.image_directory("virtualbox", name),
+        clock=context.clock,
+        library=library,
+        search_path=context.search_path,
+    )
+
+
 def _incus(context: DriverContext, settings: Settings) -> Driver:
     from server_manager.drivers.incus.driver import make
 
@@ -66,6 +83,7 @@ def _incus(context: DriverContext, settings: Settings) -> Driver:
 
 _MAKERS: Mapping[str, Callable[[DriverContext, Settings], Driver]] = {
     "local": _local,
+    "virtualbox": _virtualbox,
     "incus": _incus,
     "fake": _fake,
 }

@@ -33,6 +33,7 @@ def cloned_driver(root: Path, library: Callable[[], Library]) -> Iterator[Cloned
     """A driver with all that it makes below `root`; whatever a test leaves is a failure."""
     driver = ClonedDriver(
         lambda ref: root / "labs" / ref.lab / "nodes" / ref.name,
+        image_directory=lambda name: root / "images" / name,
         clock=SystemClock(),
         library=library,
         stop_margin_s=1.0,

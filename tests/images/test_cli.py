@@ -23,6 +23,7 @@ from server_manager.app import make_app
 from server_manager.guest import provisioning
 from server_manager.metrics import Metrics
 from server_manager.paths import StatePaths
+from server_manager.ssh_keys import make_pair
 from tests.images.workshop import NAME, Workshop
 from tests.ssh import sshd
 
@@ -110,7 +111,7 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         one.end()
 
 
-KEYS = sshd.make_pair("user")
+KEYS = make_pair("user")
 
 
 def given(shop: Workshop, tmp_path: Path) -> list[str]:

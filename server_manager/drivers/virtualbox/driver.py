@@ -22,6 +22,7 @@ from server_manager.drivers.base import (
     Capabilities,
     DriverHealth,
     DriverServer,
+    ImageSupport,
     ServerRef,
     ServerSpec,
     may_take_over,
@@ -30,8 +31,10 @@ from server_manager.drivers.base import (
 from server_manager.drivers.virtualbox import settings
 from server_manager.drivers.virtualbox.belongings import Belongings, Found
 from server_manager.drivers.virtualbox.clones import Clones, check_name_is_free
+from server_manager.drivers.virtualbox.converting import Converter
 from server_manager.drivers.virtualbox.discovery import find_program
 from server_manager.drivers.virtualbox.folder import Folder, Record
+from server_manager.drivers.virtualbox.images import VirtualBoxImages
 from server_manager.drivers.virtualbox.library import Library
 from server_manager.drivers.virtualbox.machines import Machine
 from server_manager.drivers.virtualbox.power import Power, vbox_log
@@ -45,8 +48,8 @@ OLDEST = (7, 0)
 SERIAL, VBOX = "console", "virtualbox"  # what console_log calls the two logs there are
 
 
-class VirtualBoxDriver:
-    """See Driver, Pausing and ConsoleLog."""
+class VirtualBoxDriver(VirtualBoxImages):
+    """See Driver, Pausing, ConsoleLog and ImageMaking."""
 
     name = "virtualbox"
 
@@ -54,23 +57,27 @@ class VirtualBoxDriver:
         self,
         node_directory: Callable[[ServerRef], Path],
         *,
+        image_directory: Callable[[str], Path],
         clock: Clock,
         library: Callable[[], Library],
-        boot_limit_s: float = BOOT_LIMIT_S,
+        search_path: str = "",
         stop_margin_s: float = STOP_MARGIN_S,
     ) -> None:
         self._node_directory = node_directory
         self._clock = clock
+        self._image_directory = image_directory
         self._make_library = library
+        self._converter = Converter(search_path)
         self._stop_margin_s = stop_margin_s
         self._capabilities = Capabilities(
             shares_host_network=False,
             scope="system",
             access="ssh",
             gates=("created", "booted", "configured", "ssh", "healthy", "serving"),
-            boot_limit_s=boot_limit_s,
+            boot_limit_s=BOOT_LIMIT_S,
             pause=True,
             console_log=True,
+            images=ImageSupport("disk", "ssh"),
         )
 
     def health(self) -> DriverHealth:

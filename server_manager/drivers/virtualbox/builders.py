@@ -1,0 +1,81 @@
+"""The machine of an image: set up to boot anywhere, with nothing that its clones do not need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from server_manager.drivers.imaging import ImageBuild, ImageRef
+from server_manager.drivers.virtualbox.folder import Folder
+from server_manager.drivers.virtualbox.library import Library
+from server_manager.drivers.virtualbox.machines import Machine
+from server_manager.drivers.virtualbox.settings import GROUP, LOOPBACK, UUID
+from server_manager.images.disks import Boot
+
+CONTROLLER = "SATA"
+IMAGE = "labctl/image"
+SSH_RULE = "ssh"
+SSH_PORT = 22
+
+
+class Builders:
+    """Each call may be made again after a crash in any of its steps."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._vbox = library.vbox
+
+    def make(self, build: ImageBuild, folder: Folder, disk: Path, boot: Boot) -> None:
+        """A stopped machine with that disk, and with the first login's disc if there is one."""
+        uuid, arm = build.ref.id, boot.arch == "arm64"
+        self._vbox.change(
+            *("createvm", "--name", machine_name(build.ref), "--uuid", uuid),
+            *("--basefolder", str(folder.machines), "--register"),
+            *("--ostype", "Debian_arm64" if arm else "Debian_64"),
+            # VirtualBox 7.0 knows no other platform, and not the option either.
+            *(("--platform-architecture", "arm") if arm else ()),
+        )
+        self._vbox.change("modifyvm", uuid, *_settings(build, folder.serial, boot))
+        self._vbox.change(
+            *("storagectl", uuid, "--name", CONTROLLER, "--add", "sata"),
+            *("--controller", "IntelAhci", "--portcount", "2", "--bootable", "on"),
+        )
+        self._attach(uuid, 0, "hdd", str(disk))
+        if build.seed is not None:
+            self._attach(uuid, 1, "dvddrive", str(build.seed))
+        self._library.mark(uuid, {UUID: uuid, IMAGE: build.ref.name})
+
+    def strip(self, machine: Machine) -> None:
+        """Take away what only the build needed: the way in, and the disc that opened it."""
+        if machine.rules:
+            words = (word for rule in machine.rules for word in ("--natpf1", "delete", rule.name))
+            self._vbox.change("modifyvm", machine.uuid, *words)
+        if machine.info.get(f"{CONTROLLER}-1-0", "none") not in ("none", "emptydrive"):
+            self._attach(machine.uuid, 1, "dvddrive", "none")
+
+    def _attach(self, uuid: str, port: int, kind: str, medium: str) -> None:
+        self._vbox.change(
+            *("storageattach", uuid, "--storagectl", CONTROLLER, "--port", str(port)),
+            *("--device", "0", "--type", kind, "--medium", medium),
+        )
+
+
+def machine_name(ref: ImageRef) -> str:
+    """How VirtualBox's window calls it. Decides nothing."""
+    return f"labctl-image-{ref.name}"
+
+
+def _settings(build: ImageBuild, serial: Path, boot: Boot) -> tuple[str, ...]:
+    rule = f"{SSH_RULE},tcp,{LOOPBACK},{build.ssh_port},,{SSH_PORT}"
+    return (
+        *("--groups", f"{GROUP}/images"),
+        *("--memory", str(build.memory_mib), "--cpus", str(build.cpus)),
+        *("--firmware", "efi" if boot.firmware == "efi" else "bios"),
+        *("--rtc-use-utc", "on", "--boot1", "disk"),
+        *(word for n in (2, 3, 4) for word in (f"--boot{n}", "none")),
+        *("--audio-enabled", "off", "--usb-ohci", "off", "--usb-ehci", "off"),
+        *("--usb-xhci", "off", "--vrde", "off"),
+        # Without a serial port some kernels take minutes longer to boot.
+        *("--uart1", "0x3F8", "4", "--uart-mode1", "file", str(serial)),
+        *("--nic1", "nat", "--nic-type1", "virtio"),
+        *(("--natpf1", rule) if build.ssh_port else ()),
+    )
