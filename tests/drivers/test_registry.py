@@ -20,4 +20,4 @@ def test_each_is_made_by_its_name(name):
 def test_an_unknown_one_names_the_known():
     with pytest.raises(UsageProblem, match="'vmware'") as refusal:
         registry.make_driver("vmware", CONTEXT)
-    assert refusal.value.hint == "known: local, incus, fake"
+    assert refusal.value.hint == "known: local, virtualbox, incus, fake"
