@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -79,6 +79,56 @@ def _text(output: bytes) -> str:
     """What was printed, with the line ends of Python."""
     text = output.decode(errors="replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def stream(
+    argv: Sequence[str],
+    tell: Callable[[str], None],
+    *,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+) -> Result:
+    """Run a program to its end and tell each line that it prints, on either stream, at once.
+
+    As `run` otherwise: `stderr` of the result is empty. Whatever `tell` raises ends the program's
+    process group too.
+    """
+    command = tuple(argv)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DriverUnusable(f"cannot run {command[0]!r}: {error.strerror}") from error
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        kill_group(process.pid)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    lines: list[str] = []
+    with process:
+        timer.start()
+        try:
+            for raw in process.stdout or ():
+                lines.append(_text(raw).rstrip("\n"))
+                tell(lines[-1])
+            process.wait()
+        except BaseException:
+            kill_group(process.pid)
+            raise
+        finally:
+            timer.cancel()
+    if is_late.is_set():
+        raise TimedOut(f"`{' '.join(command)}` did not end within {timeout_s:g} s")
+    return Result(command, process.returncode, "\n".join(lines), "")
 
 
 def run_attached(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from labcore import commands
@@ -41,6 +41,21 @@ class Run(Protocol):
         ...
 
 
+class Stream(Protocol):
+    """How a program is run whose lines are told: as `labcore.commands.stream` does."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        tell: Callable[[str], None],
+        *,
+        timeout_s: float,
+        env: Mapping[str, str] | None = None,
+    ) -> Result:
+        """See there."""
+        ...
+
+
 class Incus:
     """One remote and project. Raises only LabError: see `advice` for which."""
 
@@ -51,8 +66,10 @@ class Incus:
         search_path: str,
         environ: Mapping[str, str],
         run: Run = commands.run,
+        stream: Stream = commands.stream,
     ) -> None:
         self.settings = settings
+        self._stream = stream
         self._run_program = run
         self._search_path = search_path
         given = {"INCUS_CONF": settings.config} if settings.config else {}
@@ -107,6 +124,13 @@ class Incus:
     ) -> Result:
         """Run a program in a running instance to its end, whatever that is."""
         return self._run(self.inside(instance, argv), stdin, limit_s)
+
+    def follow(
+        self, instance: str, argv: Sequence[str], tell: Callable[[str], None], *, limit_s: float
+    ) -> Result:
+        """The same, and tell each line that it prints."""
+        command = self.inside(instance, argv)
+        return self._stream(command, tell, timeout_s=limit_s, env=self._environment)
 
     def inside(self, instance: str, argv: Sequence[str]) -> tuple[str, ...]:
         """The command that runs a program in an instance, for those who keep it running."""

@@ -23,6 +23,7 @@ from server_manager.drivers.incus import cluster, instances, logs
 from server_manager.drivers.incus import network as networks
 from server_manager.drivers.incus.advice import AddressTaken, AlreadyThere, NoSuchInstance
 from server_manager.drivers.incus.client import Incus
+from server_manager.drivers.incus.images import IncusImages
 from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.look import Look, Looks
 from server_manager.drivers.incus.making import Maker
@@ -44,15 +45,14 @@ CHANGE_LIMIT_S = 60.0
 ADDRESSES_TRIED = 5
 
 
-class IncusDriver:
-    """See Driver, Pausing and ConsoleLog. One for each remote, project and so on that labs name."""
+class IncusDriver(IncusImages):
+    """See Driver, Pausing, ConsoleLog, ImageMaking. One for each of the settings that labs have."""
 
     name = "incus"
 
     def __init__(self, incus: Incus, ways: Ways, clock: Clock) -> None:
-        self._incus = incus
+        super().__init__(incus, clock)
         self._ways = ways
-        self._clock = clock
         self._looks = Looks(incus, clock)
         self._maker = Maker(incus, CAPABILITIES)
 
