@@ -45,6 +45,7 @@ def call(
         parts.hostname or "127.0.0.1", parts.port or 80, timeout=timeout_s
     )
     try:
+        connection.connect()
         # A server may refuse a large body before it has read it all: its answer is there to read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, target, payload, sent)
