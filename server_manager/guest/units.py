@@ -29,7 +29,6 @@ HARDENING = (
     "DevicePolicy=closed",
     "ProtectSystem=strict",
     "ProtectHome=yes",
-    "ProtectProc=invisible",
     "ProtectClock=yes",
     "ProtectHostname=yes",
     "ProtectKernelLogs=yes",
@@ -49,6 +48,9 @@ HARDENING = (
     "SystemCallErrorNumber=EPERM",
     "UMask=0077",
 )
+# Not in containers: a /proc of its own tells a service the CPU time and memory of the host, where
+# that of the container tells its own (lxcfs).
+OWN_PROC = ("ProtectProc=invisible",)
 # Not for a user's own program: it may be compiled while it runs (Node.js, Java, PyPy).
 OURS_ONLY = ("MemoryDenyWriteExecute=yes",)
 
@@ -80,6 +82,7 @@ def unit_text(service: Service, unit: Unit, node: NodeConfig) -> str:
             *([f"ExecStartPre={command(unit.prepare)}"] if unit.prepare else []),
             f"ExecStart={command(unit.argv)}",
             *HARDENING,
+            *(() if node.scope == "container" else OWN_PROC),
             *(OURS_ONLY if service.own_files else ()),
             *_paths(service, unit, node),
             *_capabilities(unit, node),

@@ -203,3 +203,8 @@ def test_the_machines_cpu_time_counts_ours(tree: Tree):
     meter.read()
     tree.tell("burn 0.3")
     assert meter.read().busy_s >= 0.28
+
+
+def test_a_container_may_use_no_more_than_its_part():
+    assert SystemMeter(0.5).capacity == 0.5
+    assert SystemMeter(10_000.0).capacity == psutil.cpu_count()

@@ -59,6 +59,13 @@ def test_every_service_is_shut_in_and_never_given_up(service):
     } <= set(text)
 
 
+def test_in_a_container_a_service_sees_the_proc_of_the_container():
+    assert "ProtectProc=invisible" in lines(METRICS)
+    assert "ProtectProc=invisible" not in lines(
+        METRICS, dataclasses.replace(NODE, scope="container")
+    )
+
+
 def test_only_who_listens_below_1024_or_tries_that_configuration_may_bind():
     grant = "AmbientCapabilities=CAP_NET_BIND_SERVICE"
     assert [s.name for s in CATALOGUE.values() if grant in lines(s)] == ["nginx", "scaler"]

@@ -7,6 +7,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -110,7 +111,9 @@ class FakeIncus:
         """As `incus copy`: the labels stay, the UUID does not."""
         old = self.one(name)
         config = {**old.config, "volatile.uuid": str(uuid.uuid4())}
-        new = Container(to, old.project, old.type, config, old.devices, old.profiles, old.location)
+        new = Container(
+            to, old.project, old.type, config, deepcopy(old.devices), old.profiles, old.location
+        )
         self.containers[old.project, to] = new
         return new
 

@@ -1,0 +1,24 @@
+"""Drivers over the fake Incus, and specs for them."""
+
+import dataclasses
+from pathlib import Path
+
+from labcore.clock import FakeClock
+from server_manager.drivers.base import Forward, ServerSpec
+from server_manager.drivers.incus.settings import IncusSettings
+from tests.contract.incus_rigs import ImagedDriver, NoWays, fake_incus
+from tests.contract.rigs import make_spec
+from tests.drivers.incus.fake_incus import FakeIncus
+
+
+def driver_of(root: Path, fake: FakeIncus, **settings: object) -> ImagedDriver:
+    clock = FakeClock()
+    made = IncusSettings(**settings)  # type: ignore[arg-type]
+    return ImagedDriver(fake_incus(root, fake, made), NoWays(root / "ways", clock), clock)
+
+
+def spec_of(name: str, number: int = 1, **changes: object) -> ServerSpec:
+    group = "control" if name == "control" else name.rpartition("-")[0]
+    port = (Forward("sleeper", 5000 + number, 5000),)
+    spec = dataclasses.replace(make_spec(name), group=group, number=number, forwards=port)
+    return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
