@@ -2,6 +2,7 @@ import pytest
 
 pytest.register_assert_rewrite(
     "tests.contract.driver_contract",
+    "tests.contract.image_contract",
     "tests.contract.rigs",
     "tests.contract.incus_rigs",
     "tests.contract.virtualbox_rigs",

@@ -16,7 +16,7 @@ from server_manager.images.unpack import format_of
 LIMIT_S = 3600.0
 CHUNK = 1024 * 1024
 MIB = 1024 * 1024
-LEAST_MIB = 8 * 1024  # cloud images are just as large as what is in them
+LEAST = 8 * 1024 * MIB
 VDI_DIFFERENCE = 4  # the image type of a disk that is nothing without its parent
 
 
@@ -27,7 +27,7 @@ class Converter:
         self._search_path = search_path
 
     def convert(self, vbox: VBoxManage, source: Path, target: Path, teller: Teller) -> None:
-        """Make `target`, which is not there yet, of any disk file; 8 GiB large at least.
+        """Make `target`, which is not there yet, of any disk file.
 
         Raises UsageProblem for what nobody here can read, DriverFailed with what VBoxManage said.
         """
@@ -40,10 +40,13 @@ class Converter:
             "vmdk": self._from_vmdk,
             "qcow2": self._from_qcow2,
         }[kind](vbox, source, target, teller)
-        size = _capacity(target)
-        if size is not None and size < LEAST_MIB * MIB:
-            vbox.change("modifymedium", "disk", str(target), "--resize", str(LEAST_MIB))
         teller.progress(100, 100)
+
+    def grow(self, vbox: VBoxManage, disk: Path) -> None:
+        """Make a VDI 8 GiB large, if it is smaller: cloud images have no room for packages."""
+        if _capacity(disk) < LEAST:
+            # Not --resize: that refuses to make a very small disk a large one.
+            vbox.change("modifymedium", "disk", str(disk), "--resizebyte", str(LEAST))
 
     def _from_raw(self, vbox: VBoxManage, source: Path, target: Path, teller: Teller) -> None:
         _run(vbox, "convertfromraw", str(source), str(target), "--format", "VDI")
@@ -97,8 +100,8 @@ def _copy(source: Path, target: Path, teller: Teller) -> None:
             teller.progress(100 * out.tell() / MIB / size, 100)
 
 
-def _capacity(vdi: Path) -> int | None:
+def _capacity(vdi: Path) -> int:
     """The size in bytes of the disk in a VDI, as its header tells it."""
     with vdi.open("rb") as stream:
-        head = stream.read(0x178)
-    return int(struct.unpack_from("<Q", head, 0x170)[0]) if len(head) == 0x178 else None
+        stream.seek(0x170)
+        return int(struct.unpack("<Q", stream.read(8))[0])

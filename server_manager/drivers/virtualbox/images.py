@@ -63,6 +63,7 @@ class VirtualBoxImages:
         arch = host_arch()
         self._converter.convert(library.vbox, Path(build.source), disk, teller)
         boot = examine(disk, arch)
+        self._converter.grow(library.vbox, disk)
         Builders(library).make(build, folder, disk, boot)
         self._note(build.ref, boot.arch)
         return DriverImage(build.ref, None, boot.arch)

@@ -1,0 +1,56 @@
+"""The contract of making images, driver by driver."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from labcore.clock import FakeClock, SystemClock
+from server_manager.drivers.fake import FakeDriver
+from server_manager.drivers.virtualbox.driver import VirtualBoxDriver
+from server_manager.images.cloud import host_arch
+from tests.contract.image_contract import ImageContract, Shop
+from tests.contract.virtualbox_rigs import real_library, remains
+from tests.images.disks import ESP, gpt, mbr, write
+from tests.ssh.sshd import free_port
+
+
+@contextmanager
+def fake_shop(root: Path) -> Iterator[Shop]:
+    clock = FakeClock()
+    yield Shop(FakeDriver(clock, boot_s=3.0), clock, root, "a disk")
+
+
+@contextmanager
+def virtualbox_shop(root: Path) -> Iterator[Shop]:
+    """Whatever a test leaves is removed, and what is left then is a failure."""
+    library, clock = real_library(root), SystemClock()
+    driver = VirtualBoxDriver(
+        lambda ref: root / "labs" / ref.lab / ref.name,
+        image_directory=lambda name: root / "images" / name,
+        clock=clock,
+        library=library,
+    )
+    loader = {"amd64": b"BOOTX64 EFI", "arm64": b"BOOTAA64EFI"}[host_arch()]
+    good = mbr() if host_arch() == "amd64" else gpt(ESP, loader=loader)
+    source = write(root / "good.raw", good)
+    bad = write(root / "bad.raw", mbr(active=False))
+    yield Shop(driver, clock, root / "images", str(source), str(bad), free_port())
+    for image in driver.images():
+        driver.remove_image(image.ref)
+    assert remains(root, library()) == []
+
+
+SHOPS = {"fake": fake_shop, "virtualbox": virtualbox_shop}
+MARKS = {"virtualbox": (pytest.mark.virtualbox,)}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in SHOPS])
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    with SHOPS[request.param](tmp_path) as made:
+        yield made
+
+
+class TestImages(ImageContract):
+    pass
