@@ -4,7 +4,8 @@ A service is a template; a driver, which knows its own paths and programs, turns
 Placeholders in `argv`, `prepare` and `env` values: `{config}` the node config file, `{dir}` the
 service's own folder, `{nginx}` the nginx program, `{address}` `{host}` `{port}` what to listen on.
 An `env` value `secret:NAME` becomes the content of the node's secret NAME when the service starts.
-An argv that begins with `{module}` runs a Python module of ours: what follows is the module's name.
+An argv that begins with `{module}` runs a Python module of ours: what follows is the module's name;
+with `{podman}`, a container.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Service:
     stop_grace_s: float = 5.0
     secrets: tuple[str, ...] = ()  # names (labcore.wire.node) of secrets it reads
     own_files: bool = True  # runs our code: needs the node program
+    container: bool = False  # runs a container image: podman on the node, `with_image`
 
 
 NGINX = Service(
@@ -107,6 +109,40 @@ def with_command(base: Service, command: str, env: Mapping[str, str]) -> Service
     )
 
 
+def with_image(base: Service, image: str, env: Mapping[str, str]) -> Service:
+    """A container image in place of `base`, run by podman: same port, health path and life.
+
+    It runs as uid 1000 inside, whatever user it names; what is in `env` reaches it, by no argv. It
+    is never pulled: the node has it, or the service fails and says so.
+    """
+    env = {**base.env, **env}
+    return dataclasses.replace(
+        base,
+        argv=(
+            "{podman}",
+            "run",
+            "--rm",
+            "--replace",
+            f"--name=labctl-{base.name}",
+            "--pull=never",
+            # The node's own network: its firewall is the border, and no byte is copied twice.
+            "--network=host",
+            # systemd limits and ends the whole service; podman needs no cgroups of its own for it.
+            "--cgroups=disabled",
+            "--log-driver=passthrough",
+            "--user=1000:1000",
+            "--cap-drop=all",
+            "--security-opt=no-new-privileges",
+            "--env=LABCTL_*",
+            *(f"--env={key}" for key in env),
+            image,
+        ),
+        env=env,
+        own_files=False,
+        container=True,
+    )
+
+
 @dataclass(frozen=True)
 class Unit:
     """A service made ready for one node: nothing left to fill in."""
@@ -134,6 +170,7 @@ class Runtime:
     # ("python3", "-I", "/opt/labctl")
     module: tuple[str, ...]
     config: str  # the node config file
+    podman: tuple[str, ...] = ("podman",)  # the program with its global options
 
 
 def make_unit(service: Service, node: NodeConfig, runtime: Runtime) -> Unit:
@@ -172,7 +209,8 @@ def make_unit(service: Service, node: NodeConfig, runtime: Runtime) -> Unit:
 def _fill_argv(
     argv: tuple[str, ...], values: Mapping[str, str], runtime: Runtime
 ) -> tuple[str, ...]:
-    head = runtime.module if argv[0] == "{module}" else (_fill(argv[0], values),)
+    programs = {"{module}": runtime.module, "{podman}": runtime.podman}
+    head = programs.get(argv[0], (_fill(argv[0], values),))
     return (*head, *(_fill(word, values) for word in argv[1:]))
 
 

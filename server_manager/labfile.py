@@ -16,7 +16,7 @@ from typing import Any
 import pydantic
 
 from labcore.errors import NotFound, UsageProblem
-from labcore.services import CATALOGUE, SECRET_PREFIX, Service, with_command
+from labcore.services import CATALOGUE, SECRET_PREFIX, Service, with_command, with_image
 from labcore.wire.lab import Balancer, Route
 from labcore.wire.lab import Group as WireGroup
 from labcore.wire.lab import Scaling as WireScaling
@@ -181,6 +181,8 @@ def _app(app: App) -> Service:
     base = CATALOGUE["app"]
     if app.command is not None:
         service = with_command(base, app.command, app.env)
+    elif app.image is not None:
+        service = with_image(base, app.image, app.env)
     else:
         service = dataclasses.replace(base, env={**base.env, **app.env})
     named = (v.removeprefix(SECRET_PREFIX) for v in app.env.values() if v.startswith(SECRET_PREFIX))

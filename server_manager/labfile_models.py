@@ -131,7 +131,11 @@ class App(Part):
     """The program that agents serve: the demo app, or a command or a container image."""
 
     command: str | None = Field(default=None, min_length=1, description="replaces the demo app")
-    image: str | None = Field(default=None, min_length=1, description="a container image, likewise")
+    image: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$",
+        description="a container image, likewise; `image build --app-image` puts it into VMs",
+    )
     port: Port = 5000
     env: dict[str, str] = Field(
         default_factory=dict, description="reaches the app; secret:NAME reads a 0600 file"

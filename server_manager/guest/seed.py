@@ -40,7 +40,9 @@ PROGRAM_DIRECTORY = "/opt/labctl"
 NGINX = "/usr/sbin/nginx"
 SECRET_MODE = 0o600
 RUNTIME = Runtime(
-    module=("/usr/bin/python3", "-I", PROGRAM_DIRECTORY), config=f"{NODE_DIRECTORY}/node.json"
+    module=("/usr/bin/python3", "-I", PROGRAM_DIRECTORY),
+    config=f"{NODE_DIRECTORY}/node.json",
+    podman=units.PODMAN,
 )
 
 # First in sshd's drop-ins, where the first value counts.

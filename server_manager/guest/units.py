@@ -51,6 +51,31 @@ HARDENING = (
 # Not in containers: a /proc of its own tells a service the CPU time and memory of the host, where
 # that of the container tells its own (lxcfs).
 OWN_PROC = ("ProtectProc=invisible",)
+# Rootless podman maps user ids through newuidmap, which is setuid root, and mounts and makes
+# namespaces itself: nothing here may imply NoNewPrivileges or filter system calls. What it runs is
+# shut in by podman. The images are where provision.sh loads them, as the same user.
+CONTAINERS = "/var/lib/labctl/containers"
+CONTAINER_RUN = "labctl-containers"  # below /run
+PODMAN = (
+    "/usr/bin/podman",
+    f"--root={CONTAINERS}/storage",
+    f"--runroot=/run/{CONTAINER_RUN}/storage",
+    "--storage-driver=overlay",
+    "--cgroup-manager=cgroupfs",
+)
+CONTAINER = (
+    "PrivateTmp=yes",
+    "DevicePolicy=closed",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "ProtectControlGroups=yes",
+    "KeyringMode=private",
+    # All four are newuidmap's, measured: none of them reaches podman or what it runs.
+    "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_OVERRIDE CAP_SYS_ADMIN",
+    f"RuntimeDirectory={CONTAINER_RUN}",
+    "RuntimeDirectoryMode=0700",
+    f'Environment="XDG_RUNTIME_DIR=/run/{CONTAINER_RUN}"',
+)
 # Not for a user's own program: it may be compiled while it runs (Node.js, Java, PyPy).
 OURS_ONLY = ("MemoryDenyWriteExecute=yes",)
 
@@ -81,11 +106,8 @@ def unit_text(service: Service, unit: Unit, node: NodeConfig) -> str:
             *([f"EnvironmentFile={environment_file(node, unit.name)}"] if unit.secret_env else []),
             *([f"ExecStartPre={command(unit.prepare)}"] if unit.prepare else []),
             f"ExecStart={command(unit.argv)}",
-            *HARDENING,
-            *(() if node.scope == "container" else OWN_PROC),
-            *(OURS_ONLY if service.own_files else ()),
+            *_shut_in(service, unit, node),
             *_paths(service, unit, node),
-            *_capabilities(unit, node),
         ],
         "Install": ["WantedBy=multi-user.target"],
     }
@@ -117,8 +139,18 @@ def _life(unit: Unit) -> list[str]:
     ]
 
 
+def _shut_in(service: Service, unit: Unit, node: NodeConfig) -> tuple[str, ...]:
+    if service.container:
+        return CONTAINER
+    own_proc = () if node.scope == "container" else OWN_PROC
+    ours = OURS_ONLY if service.own_files else ()
+    return (*HARDENING, *own_proc, *ours, *_capabilities(unit, node))
+
+
 def _paths(service: Service, unit: Unit, node: NodeConfig) -> list[str]:
-    writable = (unit.directory, *(f"{node.directory}/{name}" for name in unit.after))
+    writable = [unit.directory, *(f"{node.directory}/{name}" for name in unit.after)]
+    if service.container:
+        writable.append(CONTAINERS)
     lines = [f"ReadWritePaths={' '.join(quote(path) for path in writable)}"]
     files = {node.secrets[name] for name in service.secrets if name in node.secrets}
     if node.secrets and not (files - set(unit.secret_env.values())):

@@ -100,7 +100,7 @@ class Container:
     def write(self, path: str, content: bytes) -> None:
         incus("file", "push", "-q", "-p", "-", f"{self.name}{path}", stdin=content)
 
-    def provision(self) -> str:
+    def provision(self, *, podman: bool = False) -> str:
         """Run the scripts as an image build does: a folder with the node program in it."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -110,7 +110,10 @@ class Container:
             member.size = len(archive)
             tar.addfile(member, io.BytesIO(archive))
         self.write("/root/provision.tar", buffer.getvalue())
-        return self.sh("tar -xf /root/provision.tar -C /root && sh /root/provision/provision.sh")
+        wish = "LABCTL_WITH_PODMAN=1 " if podman else ""
+        return self.sh(
+            f"tar -xf /root/provision.tar -C /root && {wish}sh /root/provision/provision.sh"
+        )
 
     def give(self, seed: Seed) -> None:
         """Deliver a seed to a container, running or not."""

@@ -16,6 +16,7 @@ from labcore.services import (
     Service,
     make_unit,
     with_command,
+    with_image,
 )
 from labcore.wire.node import NodeConfig
 from server_manager.guest.seed import RUNTIME
@@ -95,6 +96,19 @@ def test_secrets_are_hidden_from_who_reads_none():
 
 def test_a_users_own_program_may_be_compiled_while_it_runs():
     assert "MemoryDenyWriteExecute=yes" not in lines(with_command(APP, "node server.js", {}))
+
+
+def test_a_container_app_is_podman_as_the_service_user_and_seals_itself_in():
+    text = lines(with_image(APP, "localhost/demo:1", {"MODE": "x"}))
+    assert "User=labctl" in text
+    # Either would take setuid newuidmap away from podman.
+    assert not [line for line in text if line.startswith(("NoNewPrivileges", "SystemCall"))]
+    (start,) = (line for line in text if line.startswith("ExecStart="))
+    words = re.findall(r'"([^"]*)"', start)
+    assert words[0] == ":/usr/bin/podman"
+    assert {"--user=1000:1000", "--cap-drop=all", "--pull=never", "--env=MODE"} <= set(words)
+    assert words[-1] == "localhost/demo:1"
+    assert any('"/var/lib/labctl/containers"' in line for line in text)
 
 
 def test_the_order_is_that_of_the_catalogue_and_the_seed_comes_first():

@@ -139,6 +139,24 @@ def test_a_command_takes_the_place_of_the_demo_app():
     assert not app.own_files
 
 
+def test_an_image_takes_the_place_of_the_demo_app_and_its_env_stands_in_no_argv():
+    lab = parse("lab: d\ndriver: fake\napp: {image: localhost/mine:2, env: {A: b c}}")
+    app = labfile.to_wire(lab).services["agent"][1]
+    assert app.container
+    assert app.argv[0] == "{podman}"
+    assert app.argv[-1] == "localhost/mine:2"
+    assert "--env=A" in app.argv
+    assert not any("b c" in word for word in app.argv)
+    assert app.env["A"] == "b c"
+
+
+@pytest.mark.parametrize("image", ["--privileged", "a b", "Upper", "", "x;y"])
+def test_an_image_is_a_name_and_nothing_else(image):
+    with pytest.raises(UsageProblem) as refused:
+        parse(f"lab: d\ndriver: fake\napp: {{image: '{image}'}}")
+    assert "app.image" in refused.value.details[0]
+
+
 def test_env_reaches_the_demo_app_and_names_the_secrets_it_needs():
     lab = parse("lab: d\napp: {env: {A: b, KEY: 'secret:api-key', AGAIN: 'secret:api-key'}}")
     app = labfile.to_wire(lab).services["agent"][1]

@@ -53,7 +53,8 @@ packages() {
 
 # What Debian starts by itself and no lab wants.
 quiet() {
-    for unit in nginx.service apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service \
+    for unit in nginx.service podman.socket podman.service podman-auto-update.timer \
+        podman-restart.service apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service \
         man-db.timer e2scrub_all.timer fstrim.timer; do
         [ "$(systemctl is-enabled "$unit" 2>/dev/null || :)" = enabled ] || continue
         systemctl disable -q "$unit"
@@ -117,6 +118,30 @@ node_program() {
     say "installed the node program"
 }
 
+# Where the unit of a container app looks for its image, as the user that runs it.
+containers() {
+    [ -n "$with_podman" ] || return 0
+    # Ids for the users inside; few enough for a container in a container.
+    grep -q '^labctl:' /etc/subuid || usermod --add-subuids 524288-589823 labctl
+    grep -q '^labctl:' /etc/subgid || usermod --add-subgids 524288-589823 labctl
+    store=/var/lib/labctl/containers
+    [ -d $store ] || install -d -m 700 -o labctl -g labctl $store
+    [ -f "$app_image" ] || return 0
+    sum=$(sha256sum <"$app_image" | cut -c 1-64)
+    [ "$(cat $store/loaded 2>/dev/null || :)" != "$sum" ] || return 0
+    # podman remembers where these are: they are those of the unit.
+    run=/run/labctl-containers
+    [ -d $run ] || install -d -m 700 -o labctl -g labctl $run
+    podman="podman --root=$store/storage --runroot=$run/storage --storage-driver=overlay --cgroup-manager=cgroupfs"
+    (
+        cd $store
+        # shellcheck disable=SC2086 # a list of words
+        runuser -u labctl -- env HOME=$store XDG_RUNTIME_DIR=$run $podman load
+    ) <"$app_image"
+    echo "$sum" >$store/loaded
+    say "loaded the app's image"
+}
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 packages
@@ -125,4 +150,5 @@ users
 sshd
 seed_reader
 node_program
+containers
 say "done"
