@@ -5,5 +5,4 @@ pytest.register_assert_rewrite(
     "tests.contract.image_contract",
     "tests.contract.rigs",
     "tests.contract.incus_rigs",
-    "tests.contract.virtualbox_rigs",
 )

@@ -27,7 +27,7 @@ from server_manager.drivers.fake import FakeDriver
 from server_manager.drivers.local.driver import LocalDriver
 from server_manager.drivers.local.plan import MARK
 from tests.contract.incus_rigs import fake_driver, real_driver
-from tests.contract.virtualbox_rigs import cloned_driver, real_library
+from tests.contract.virtualbox_rigs import cloned_driver, fake_library, real_library
 from tests.drivers.incus.fake_incus import FakeIncus
 
 SLEEPER = Service("sleeper", ("sh", "-c", "echo up $LABCTL_NODE; exec sleep 3600"), port=5000)
@@ -147,6 +147,12 @@ def real_virtualbox_rig(root: Path) -> Iterator[Rig]:
 
 
 @contextmanager
+def fake_virtualbox_rig(root: Path) -> Iterator[Rig]:
+    with cloned_driver(root, fake_library(root)) as driver:
+        yield Rig(driver, SystemClock(), lambda ref, line: None)
+
+
+@contextmanager
 def fake_incus_rig(root: Path) -> Iterator[Rig]:
     clock = FakeClock()
     with fake_driver(root, clock, FakeIncus()) as driver:
@@ -162,6 +168,7 @@ def real_incus_rig(root: Path) -> Iterator[Rig]:
 RIGS = {
     "fake": fake_rig,
     "local": local_rig,
+    "virtualbox-fake": fake_virtualbox_rig,
     "virtualbox": real_virtualbox_rig,
     "incus-fake": fake_incus_rig,
     "incus": real_incus_rig,

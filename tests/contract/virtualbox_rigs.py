@@ -5,14 +5,19 @@ A machine without a system boots as far as "no bootable medium": its power state
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from labcore.clock import SystemClock
+from labcore.commands import Result
 from server_manager.drivers.base import ServerSpec
 from server_manager.drivers.virtualbox.driver import VirtualBoxDriver, find_library
+from server_manager.drivers.virtualbox.fake.__main__ import VARIABLE
+from server_manager.drivers.virtualbox.fake.program import answer
 from server_manager.drivers.virtualbox.library import Library
+from server_manager.drivers.virtualbox.vboxmanage import VBoxManage
 
 IMAGE = "labctl-test-image"
 
@@ -65,7 +70,9 @@ def make_image(folder: Path, library: Library) -> str:
     )
     change("modifyvm", name, "--natpf1", "old,tcp,127.0.0.1,29999,,22")
     change("snapshot", name, "take", "prepared")
-    return next(uuid for uuid, other in library.names().items() if other == name)
+    uuid = next(uuid for uuid, other in library.names().items() if other == name)
+    library.mark(uuid, {"labctl/uuid": uuid, "labctl/image": "empty"})  # its clones inherit it
+    return uuid
 
 
 def remains(root: Path, library: Library) -> list[str]:
@@ -79,3 +86,31 @@ def real_library(root: Path) -> Callable[[], Library]:
     """The VirtualBox of this machine, as PATH and the environment tell where it is."""
     environ = dict(os.environ)
     return find_library(environ.get("PATH", os.defpath), environ, root, SystemClock())
+
+
+def fake_library(root: Path) -> Callable[[], Library]:
+    """A fake VirtualBox of its own in `root`, in this process: a program's start takes longer than
+    all that it does."""
+
+    def run(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str]) -> Result:
+        return answer(argv[1:], world(root))
+
+    vbox = VBoxManage("VBoxManage", lock=root / "vbox.lock", clock=SystemClock(), run=run)
+    return lambda: Library(vbox)
+
+
+def fake_program(root: Path) -> Path:
+    """The fake as a program called VBoxManage, which knows what `fake_library` knows."""
+    program = root / "bin" / "VBoxManage"
+    program.parent.mkdir()
+    module = "server_manager.drivers.virtualbox.fake"
+    program.write_text(
+        f'#!/bin/sh\n{VARIABLE}={world(root)} exec {sys.executable} -m {module} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+def world(root: Path) -> Path:
+    """Where the fake keeps what it knows."""
+    return root / "world"

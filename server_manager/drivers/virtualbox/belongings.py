@@ -33,11 +33,6 @@ class Found:
         """What it was made from; None if it is half made."""
         return self.record.spec if self.record else None
 
-    @property
-    def is_adopted(self) -> bool:
-        """Whether somebody else made the machine: its settings and disks are not ours."""
-        return self.record is not None and self.record.adopted
-
     def told(self) -> DriverServer:
         """The same as the core wants it."""
         if self.machine is None or self.is_anothers:
@@ -109,8 +104,8 @@ class Belongings:
     def check_owned(self, found: Found, machine: Machine) -> None:
         """Raise Conflict unless the marks of a machine agree with its UUID and our records.
 
-        One without marks in a folder of ours is ours too: a crash came before them. So is one
-        whose settings file, where its marks are, is gone.
+        One that is half made is ours by its UUID and its folder: it has those marks that it
+        inherited from its image. So is one whose settings file, where its marks are, is gone.
         """
         is_here = found.folder.contains(machine.settings)
         if machine.state == INACCESSIBLE and is_here:
@@ -120,8 +115,8 @@ class Belongings:
         wanted = settings.whose(found.ref, machine.uuid)
         if all(ours.get(key) == value for key, value in wanted.items()):
             return
-        half_made = found.spec is None and is_here and ours.items() <= wanted.items()
-        if not half_made:
+        half_made = found.spec is None and is_here
+        if not half_made or ours.get(settings.SERVER, found.ref.id) != found.ref.id:
             raise Conflict(
                 f"the marks of virtual machine {machine.name} say that it is another's: it was"
                 " left alone",

@@ -42,7 +42,10 @@ class Clones:
         self._vbox.change("modifyvm", uuid, *arguments)
         self._attach_seed(clone, folder)
         self._check(spec, folder, self._existing(uuid))
-        self._library.mark(uuid, settings.marks(spec, uuid))
+        marks = settings.marks(spec, uuid)
+        self._library.mark(uuid, marks)
+        found = self._library.extradata(uuid)
+        _compare(clone, marks, {key: found.get(key, "") for key in marks})
 
     def _attach_seed(self, clone: Machine, folder: Folder) -> None:
         controller = clone.controller or "SATA"

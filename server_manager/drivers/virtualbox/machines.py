@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 INACCESSIBLE = "inaccessible"
 _PAIR = re.compile(r'^(?:"([^"]+)"|([^="]+))=(?:"(.*)"|(.*))$')
@@ -44,12 +43,6 @@ class Machine:
         """The port forwards, by name."""
         found = (_rule(value) for key, value in self.info.items() if _RULE.match(key))
         return tuple(sorted((r for r in found if r), key=lambda rule: rule.name))
-
-    @property
-    def serial(self) -> Path | None:
-        """The file into which it prints on its first serial port."""
-        mode, _, path = self.info.get("uartmode1", "").partition(",")
-        return Path(path) if mode == "file" else None
 
     @property
     def snapshot(self) -> str | None:
@@ -101,7 +94,7 @@ def parse_pairs(text: str) -> dict[str, str]:
 def parse_long_list(text: str) -> tuple[Machine, ...]:
     """The machines of `list --long vms`, without `info`."""
     starts = [match.start() for match in _BEGINNING.finditer(text)]
-    parts = (text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True))
+    parts = (text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=False))
     return tuple(_long(part) for part in parts)
 
 

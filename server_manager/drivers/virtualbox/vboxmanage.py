@@ -8,8 +8,9 @@ What changes something holds one lock of this user, since parallel changes stall
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import filelock
 
@@ -30,6 +31,14 @@ ATTEMPTS = 6  # of a call on which somebody else's session was in the way: 3 s i
 ENGLISH = {"LC_ALL": "C", "LANG": "C", "LANGUAGE": "C"}
 _ERROR = re.compile(r"^(?:.*\.\.\.)?VBoxManage(?:\.exe)?: error: ?(.*)$", re.MULTILINE)
 _WARNING_END = "until this problem is fixed"
+
+
+class Run(Protocol):
+    """Runs a program to its end: `commands.run`, or a stand-in within this process."""
+
+    def __call__(
+        self, argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str]
+    ) -> Result: ...
 
 
 class NoSuchMachine(NotFound):
@@ -64,8 +73,9 @@ class VBoxManage:
     all else.
     """
 
-    def __init__(self, program: str, *, lock: Path, clock: Clock) -> None:
+    def __init__(self, program: str, *, lock: Path, clock: Clock, run: Run = commands.run) -> None:
         self.program = program
+        self._run_program = run
         self._lock = lock
         self._clock = clock
 
@@ -116,7 +126,7 @@ class VBoxManage:
 
     def _run(self, arguments: tuple[str, ...], timeout_s: float, partial: bool = False) -> str:
         try:
-            result = commands.run((self.program, *arguments), timeout_s=timeout_s, env=ENGLISH)
+            result = self._run_program((self.program, *arguments), timeout_s=timeout_s, env=ENGLISH)
         except TimedOut as error:
             raise TimedOut(
                 f"VBoxManage {' '.join(arguments[:2])} did not end within {timeout_s:g} s",

@@ -1,0 +1,76 @@
+"""Commands of the fake about controllers, disks and discs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from server_manager.drivers.virtualbox.fake import printing
+from server_manager.drivers.virtualbox.fake.machines import existing
+from server_manager.drivers.virtualbox.fake.options import options
+from server_manager.drivers.virtualbox.fake.printing import Refused
+from server_manager.drivers.virtualbox.fake.world import Medium, World, new_uuid
+
+
+def create(world: World, words: Sequence[str]) -> str:
+    """`createmedium disk`."""
+    file = Path(options(words[1:])["--filename"])
+    if file.exists():
+        raise Refused(f"Cannot create the storage unit '{file}' (VERR_ALREADY_EXISTS)")
+    file.write_bytes(b"disk")
+    return f"Medium created. UUID: {_known(world, 'disk', file).uuid}\n"
+
+
+def _known(world: World, kind: str, file: Path) -> Medium:
+    """The medium of a file, which is known from now on. Raises Refused."""
+    if not file.exists():
+        raise Refused(
+            f"Could not find file for the medium '{file}' (VERR_FILE_NOT_FOUND)",
+            "VBOX_E_FILE_ERROR (0x80bb0004)",
+            "OpenMedium",
+        )
+    for medium in world.media.values():
+        if medium.location == str(file):
+            return medium
+    medium = Medium(new_uuid(), kind, str(file))
+    world.media[medium.uuid] = medium
+    return medium
+
+
+def controller(world: World, words: Sequence[str]) -> str:
+    """`storagectl`."""
+    machine, given = existing(world, words[0]), options(words[1:])
+    if machine.is_on:
+        raise printing.locked(machine, "LockMachine")
+    machine.ports = int(given.get("--portcount", machine.ports or 1))
+    return ""
+
+
+def attach(world: World, words: Sequence[str]) -> str:
+    """`storageattach`."""
+    machine, given = existing(world, words[0]), options(words[1:])
+    if machine.is_on:
+        raise printing.locked(machine, "LockMachine")
+    port, medium = given["--port"], given["--medium"]
+    if int(port) >= machine.ports:
+        raise Refused(f"No storage device attached to device slot 0 on port {port}")
+    machine.attached.pop(port, None)
+    if medium not in ("none", "emptydrive"):
+        kind = "disk" if given["--type"] == "hdd" else "dvd"
+        machine.attached[port] = _known(world, kind, Path(medium)).uuid
+    return ""
+
+
+def close(world: World, words: Sequence[str]) -> str:
+    """`closemedium`: forget one that nobody uses, with --delete its file too."""
+    medium = world.media.get(words[1])
+    if medium is None:
+        raise Refused(f"Could not find an open medium with UUID {words[1]}")
+    if any(medium.uuid in machine.attached.values() for machine in world.machines.values()):
+        raise Refused(f"Medium '{medium.location}' cannot be closed: it is still attached")
+    if world.children(medium.uuid):
+        raise Refused(f"Medium '{medium.location}' cannot be closed: it has child media")
+    del world.media[medium.uuid]
+    if "--delete" in words:
+        Path(medium.location).unlink(missing_ok=True)
+    return ""
