@@ -23,7 +23,9 @@ def simulate(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[:SETTING=VALUE,...]", help="May be given several times."),
+        typer.Option(
+            metavar="NAME[:SETTING=VALUE,...]|LAB.YAML", help="May be given several times."
+        ),
     ] = None,
     speed: Annotated[float, typer.Option(help="Replay the trace so many times faster.")] = 6.0,
     boot_s: Annotated[float, typer.Option(help="Seconds until a new node serves.")] = 60.0,
@@ -42,7 +44,10 @@ def simulate(
     """Try policies on a trace in virtual time (--trace), or on recorded decisions (--replay).
 
     The policies are those of the lab file, and `brief`: threshold with 3 evaluation periods and
-    cooldowns of 300 s out and 600 s in. Settings may be changed: threshold:cooldown_out_s=0
+    cooldowns of 300 s out and 600 s in (`memory` has them too). Settings may be changed:
+    threshold:cooldown_out_s=0 or, with a timetable,
+    schedule:rows=[{"from":"12:00","to":"18:00","count":5}]. A lab file stands for its scaling
+    rules, but for min, max and interval_s.
     """
     from labctl.simulate import command
 

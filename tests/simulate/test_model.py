@@ -12,6 +12,7 @@ from labctl.simulate.command import Plan, load_demand, scores
 from labctl.simulate.model import Run, World, simulate
 from labctl.simulate.score import flaps, ideal, score
 from labctl.simulate.trace import Demand, Trace, demand, peak, read_trace
+from labctl.simulate.variants import DEFAULTS
 
 BEGIN = datetime(1998, 6, 10, 10, 0, tzinfo=UTC)
 EXACT = World(boot_s=20.0, noise=0.0)
@@ -113,7 +114,7 @@ def test_the_seed_decides_the_noise_and_nothing_else_does(tmp_path):
 
 def test_every_policy_meets_the_same_demand(tmp_path):
     rows = scores(Plan(), hill(tmp_path / "trace.csv"))
-    assert [row.policy for row in rows] == ["threshold", "brief", "target", "predictive"]
+    assert [row.policy for row in rows] == list(DEFAULTS)
     assert len({row.ideal_node_hours for row in rows}) == 1
     by_name = {row.policy: row for row in rows}
     assert by_name["predictive"].above_target_percent < by_name["brief"].above_target_percent
@@ -159,9 +160,11 @@ def test_a_trace_that_is_not_there(tmp_path):
         ({"hours": "22-10"}, "--hours '22-10' is not like 10-22"),
         ({"policies": ("magic",)}, "there is no policy 'magic'"),
         ({"policies": ("threshold:cooldown_out_s",)}, "cannot use 'cooldown_out_s'"),
-        ({"policies": ("threshold:cooldown_out_s=many",)}, "cannot use"),
+        ({"policies": ("threshold:cooldown_out_s=many",)}, "cooldown_out_s: expected float"),
         ({"policies": ("threshold:warp=9",)}, "policy 'threshold' has none"),
-        ({"policies": ("threshold:min=x",)}, "cannot use"),
+        ({"policies": ("threshold:min=",)}, "cannot use"),
+        ({"policies": ("threshold:min=[1",)}, "cannot use"),
+        ({"policies": ("threshold:min=1;max=2",)}, "cannot use"),
         ({"policies": ('threshold:min="x"',)}, "expected int"),
     ],
 )
