@@ -1,9 +1,9 @@
-"""How long a scale-out takes from the decision to the first answer, and a removal from the wish to
-its end: the real scaler, nginx and agents (driver `local`), cold and with a standby node.
+"""How long a scale-out takes from the deciding sample to the first answer, and a removal from the
+wish to its end: the real scaler, nginx and agents (driver `local`), cold and with a standby node.
 
 The policy always wants one node more, so that letting it decide (mode auto) is all it takes; what
-is measured begins at the decision's own `at`. While nodes are removed, clients with idle
-keep-alive connections are there, as they are in a browser.
+is measured begins when the oldest of the samples that were decided upon was asked for. While nodes
+are removed, clients with idle keep-alive connections are there, as they are in a browser.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _measured(hands: Hands, name: str, standby: int, repeats: int, bar: float) -
     finally:
         hands.do("destroy", "--lab", name, "--yes")
     return [
-        *_rows(f"{name}: decision to first answer", lab.outs, bar),
+        *_rows(f"{name}: sample to first answer", lab.outs, bar),
         *_rows(f"{name}: removal, idle clients", lab.ins[0.0], REMOVAL_BAR_S),
         *_rows(
             f"{name}: removal, requests of {REQUEST_S:g} s",
@@ -148,7 +148,8 @@ class Bench:
         decision = self._wait_event(
             lambda e: e.kind is EventKind.DECISION and e.data["action"] == "out"
         )
-        self.outs.append((at - parse_rfc3339(decision.at)).total_seconds())
+        age_s = decision.data["inputs"]["sample_age_s"]  # type: ignore[index]
+        self.outs.append((at - parse_rfc3339(decision.at)).total_seconds() + age_s)
 
     def _backends(self) -> frozenset[str]:
         return frozenset(n for m in self.scaler.status().balancer.backends.values() for n in m)

@@ -8,6 +8,7 @@ write `state` to disk, if it changed, *before* the returned operations are carri
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 
 from control_node.balancer.model import Backends, Routing
@@ -36,6 +37,8 @@ from labcore.wire.lab import Lab
 from labcore.wire.scaler import Decision
 
 KEPT_DECISIONS = 200
+# So long before a decision its nodes are asked: what was asked then is fresh enough.
+FRESH_S = 0.15
 # While nginx reloads, old and new workers answer side by side, so that nothing is known of it. For
 # so long it is taken to serve as before; only a power-off needs to know better.
 MIXED_S = 5.0
@@ -112,6 +115,30 @@ class Controller:
         }
         leaving = {self.state.removal.node} if self.state.removal else set()
         return frozenset(booting | leaving)
+
+    def due_in_s(self, group: str) -> float:
+        """Until a group is evaluated next, seen from the last step."""
+        roster = self.scene.roster(group) if self.scene else None
+        if self.scene is None or roster is None or roster.group.scaling is None:
+            return math.inf
+        evaluated = self.state.of_group(group).evaluated
+        last = -math.inf if evaluated is None else evaluated
+        return max(0.0, last + roster.group.scaling.interval_s - self.scene.now)
+
+    @property
+    def deciding(self) -> frozenset[str]:
+        """The nodes that are about to be decided about: their metrics should be of now."""
+        rosters = self.scene.rosters if self.scene else ()
+        return frozenset().union(
+            *(r.panel for r in rosters if self.due_in_s(r.group.name) <= FRESH_S)
+        )
+
+    @property
+    def rest_s(self) -> float:
+        """For so long after the last step there is nothing to decide, nor to ask for that."""
+        rosters = self.scene.rosters if self.scene else ()
+        dues = [due for r in rosters if (due := self.due_in_s(r.group.name)) > 0.0]
+        return min((due - FRESH_S if due > FRESH_S else due for due in dues), default=math.inf)
 
     def _look(self, now: float, view: View, lab: Lab) -> Scene:
         leaving = self.state.removal.node if self.state.removal else None

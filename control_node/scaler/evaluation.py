@@ -135,6 +135,13 @@ def sample(node: str, probe: Probe | None, oldest: float) -> NodeSample:
     return NodeSample(node, metrics.cpu, metrics.memory.percent, metrics.in_flight)
 
 
+def _age_s(scene: Scene, observation: Observation) -> float | None:
+    """How long ago the oldest of the samples was asked for; None without any."""
+    probes = [scene.probe(s.node) for s in observation.samples if s.cpu_percent is not None]
+    asked = [p.metrics_asked_at for p in probes if p and p.metrics_asked_at is not None]
+    return round(scene.now - min(asked), 3) if asked else None
+
+
 def _present(seen: Observation) -> int:
     return len(seen.samples) + seen.others + seen.booting + seen.unknown
 
@@ -180,6 +187,7 @@ def _decision(
             "draining": float(observation.draining),
             "unknown": float(observation.unknown),
             "others": float(observation.others),
+            "sample_age_s": _age_s(scene, observation),
             **verdict.inputs,
         },
     )

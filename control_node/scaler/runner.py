@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from control_node.balancer.model import View as BalancerView
 from control_node.scaler.collector import Collector, Target
-from control_node.scaler.controller import Controller
+from control_node.scaler.controller import FRESH_S, Controller
 from control_node.scaler.desk import Desk
 from control_node.scaler.hands import Hands, Poster
 from control_node.scaler.roster import UP
@@ -113,7 +113,8 @@ class Runner:
                 took = self._clock.monotonic() - began
                 await asyncio.sleep(max(LEAST_GAP_S, 2 * took))
                 if not moved:
-                    await _wait(self._wake, BUSY_S if self._controller.busy else QUIET_S)
+                    pause_s = BUSY_S if self._controller.busy else QUIET_S
+                    await _wait(self._wake, min(pause_s, self._controller.rest_s))
         finally:
             for task in followers:
                 task.cancel()
@@ -182,6 +183,9 @@ class Runner:
         panel = urgent.union(*(roster.panel for roster in scene.rosters))
         metrics = [Target(s.name, None, address_of(s, METRICS)) for s in servers if s.name in panel]
         collector.ask(metrics, every_s=FULL_EVERY_S, urgent_s=URGENT_S)
+        deciding = self._controller.deciding
+        fresh = [target for target in metrics if target.node in deciding]
+        collector.ask(fresh, every_s=FRESH_S, urgent_s=URGENT_S)
 
     async def _follow_lab(self, hands: Hands) -> None:
         while True:
