@@ -3,6 +3,7 @@
 from control_node.policies.decision import POLICIES, Policy, check, decide, find, remember
 from control_node.policies.types import (
     Action,
+    Daytime,
     History,
     NodeSample,
     Observation,
@@ -14,6 +15,7 @@ from control_node.policies.types import (
 __all__ = [
     "POLICIES",
     "Action",
+    "Daytime",
     "History",
     "NodeSample",
     "Observation",

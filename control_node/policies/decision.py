@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from control_node.policies import guards, manual, predictive, schedule, target, threshold
+from control_node.policies.daytime import slot_of
 from control_node.policies.situation import (
     CPU,
     MEMORY,
@@ -19,7 +20,15 @@ from control_node.policies.situation import (
     look,
     nodes,
 )
-from control_node.policies.types import Action, History, Observation, Point, Verdict, Wish
+from control_node.policies.types import (
+    Action,
+    Daytime,
+    History,
+    Observation,
+    Point,
+    Verdict,
+    Wish,
+)
 from labcore.errors import UsageProblem
 from labcore.wire.lab import Scaling
 
@@ -47,6 +56,7 @@ class Policy:
     points_s: Callable[[Scaling], float] = _few  # how long it needs points of history
     wishes_s: Callable[[Scaling], float] = _none
     options: type | None = None  # the dataclass of its scaling.options
+    learn: Callable[[Situation], Daytime] | None = None  # what it knows of the times of day
 
 
 POLICIES: Mapping[str, Policy] = {
@@ -72,10 +82,11 @@ POLICIES: Mapping[str, Policy] = {
     "predictive": Policy(
         predictive.propose,
         predictive.check,
-        "what demand will need when a node has booted, at once; inwards late and one by one",
+        "what demand needs after the growth that earlier days had at this time, at once",
         points_s=predictive.points_s,
         wishes_s=predictive.wishes_s,
         options=predictive.PredictiveOptions,
+        learn=predictive.learn,
     ),
     "schedule": Policy(
         schedule.propose, schedule.check, "a timetable", options=schedule.ScheduleOptions
@@ -181,7 +192,7 @@ def _verdict(seen: Situation, proposal: Proposal, count: int, vetoes: tuple[str,
         "cooldown_remaining_s": _remaining_s(seen, proposal.count - desired),
     }
     wish = proposal.count if proposal.wish is None else proposal.wish
-    return Verdict(action, count, proposal.reasons, vetoes, inputs, wish)
+    return Verdict(action, count, proposal.reasons, vetoes, inputs, wish, proposal.demand)
 
 
 def _remaining_s(seen: Situation, direction: int) -> float:
@@ -208,7 +219,12 @@ def remember(
         in_flight=seen.in_flight,
         desired=verdict.count,
     )
-    wish = Wish(now, seen.desired if verdict.wish is None else verdict.wish)
+    wish = Wish(
+        now,
+        seen.desired if verdict.wish is None else verdict.wish,
+        verdict.demand,
+        slot_of(observation.at),
+    )
     return History(
         points=_kept(history.points, point, now - policy.points_s(scaling)),
         last_out_at=now if verdict.action is Action.OUT else seen.last_out_at,
@@ -216,6 +232,7 @@ def remember(
         wishes=_kept(history.wishes, wish, now - policy.wishes_s(scaling)),
         last_active=point if seen.averages.get(CPU) else history.last_active,
         before_out=_before_out(history, point, verdict, scaling),
+        daytime=history.daytime if policy.learn is None else policy.learn(seen),
     )
 
 

@@ -1,16 +1,18 @@
-"""`predictive`: our own rule: outwards at once and ahead of time, inwards late and one by one.
+"""`predictive`: our own rule: outwards ahead of time and at once, inwards where there is much room.
 
-Demand is what all nodes use together. A straight line through its last `trend_s` (least squares)
-says what it will be when a node that is begun now serves, `boot_s` and one interval from now; the
-group grows at once to what the larger of that and the present demand needs at `target_percent`,
-and `spare` nodes. Booting nodes are capacity. Where all CPU is used, demand cannot be seen:
-SATURATION is assumed.
+Demand is what all nodes use together: the end of a straight line (least squares) through its last
+LEVEL_S, which takes the noise out without lagging behind. Its growth while a node boots is not
+forecast from its trend, which noise makes worthless within the few points there are; it is
+remembered: at this time of day, by how much did demand outgrow the level within `boot_s` on
+earlier days (see `daytime`)? BELIEVED is the part of that which is provided for.
 
-It shrinks by one node in the cases of `ROOM`: the more room there is, the sooner. Between growing
-and shrinking lies a wide band of load (hysteresis), which costs nodes but spares reversals.
+The group grows at once to what demand needs at `target_percent` after that growth, and `spare`
+nodes. It shrinks by one when one fewer would do after the largest growth of the next half hour
+and `band` more demand than that: the band between the two costs nodes but spares reversals.
+Booting nodes are capacity. Where all CPU is used, demand cannot be seen: SATURATION is assumed.
 
-The constants are fitted to one trace (WorldCup98, 10-27 June 1998, 10-22 h, 6 times faster), out of
-several thousand settings; docs/policies.md says what they are worth on other parts of it.
+The constants were chosen on many windows of one trace; docs/policies.md says which, and how the
+rule does on days that had no part in the choice.
 
 It sets its own pace, so `cooldown_out_s`, `cooldown_in_s` and `evaluation_periods` do not apply.
 """
@@ -20,31 +22,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from control_node.policies import daytime
+from control_node.policies.daytime import Growth
 from control_node.policies.guards import memory_floor
 from control_node.policies.settings import options, within
 from control_node.policies.situation import CPU, Proposal, Situation, nodes, percent
 from control_node.policies.threshold import high_memory
+from control_node.policies.types import Daytime, Wish
 from labcore.wire.lab import Scaling
 
 FULL = 97.0  # per cent of CPU from which on there may be more demand than can be measured
 SATURATION = 1.5
-TREND_SHARE = 0.8  # of the trend that is believed: a line through noise overshoots
-LEVEL_SHARE = 0.5  # of trend_s: demand is averaged over it before a node is taken away
+LEVEL_S = 60.0
+BELIEVED = 0.55  # of the largest growth that was seen at this time of day
+AHEAD = 2  # so many further slots must be quiet before a node is taken away
 ROUNDING = 1e-9  # 3 x 70 / 70 is 3 nodes, not 4
-
-
-@dataclass(frozen=True)
-class Room:
-    """One node fewer if `fewer` nodes less would still be at or below `share` of the target."""
-
-    fewer: int
-    share: float
-    settled: float  # times settle_s that the last step outwards must be ago
-    # Also no more nodes asked for than those left in all that time, be it only by the forecast.
-    unasked: bool = False
-
-
-ROOM = (Room(2, 0.79, 0.2), Room(1, 0.66, 1.0), Room(1, 0.79, 2.0, unasked=True))
 
 
 @dataclass(frozen=True)
@@ -53,114 +45,118 @@ class PredictiveOptions:
 
     target_percent: float = 70.0  # CPU that the group may reach
     boot_s: float = 60.0  # from the decision until a new node serves
-    trend_s: float = 120.0  # the past that the line is drawn through
-    spare: float = 0.15  # of a node, in reserve
-    settle_s: float = 600.0  # how long a step outwards is held; see ROOM
+    spare: float = 0.08  # of a node, in reserve
+    band: float = 0.45  # so much more demand must fit before a node is taken away
 
 
 def check(scaling: Scaling) -> None:
     """Raise UsageProblem for options that this rule cannot follow."""
     chosen = options(PredictiveOptions, scaling)
     within(chosen.target_percent, "target_percent", 1.0, 100.0)
+    within(chosen.boot_s, "boot_s", 0.0, 3600.0)
     within(chosen.spare, "spare", 0.0, 10.0)
-    for name in ("boot_s", "trend_s", "settle_s"):
-        within(getattr(chosen, name), name, 0.0, 3600.0)
+    within(chosen.band, "band", 0.0, 10.0)
 
 
 def points_s(scaling: Scaling) -> float:
     """How long points are needed."""
-    return options(PredictiveOptions, scaling).trend_s
+    return LEVEL_S
 
 
 def wishes_s(scaling: Scaling) -> float:
-    """How long wishes are needed."""
-    return options(PredictiveOptions, scaling).settle_s * max(room.settled for room in ROOM)
+    """How long wishes are needed: the oldest is from when a node was begun that serves now."""
+    return _ahead_s(scaling) + scaling.interval_s / 2.0
+
+
+def _ahead_s(scaling: Scaling) -> float:
+    """A node that is begun now is felt then: it boots, and the figures are one interval old."""
+    return options(PredictiveOptions, scaling).boot_s + scaling.interval_s
 
 
 def propose(seen: Situation) -> Proposal:
-    """What the demand to come needs, at once; or one node fewer where there is room."""
-    chosen = options(PredictiveOptions, seen.scaling)
-    past = _past(seen, chosen.trend_s)
-    if not past:
+    """What the demand to come needs, at once; or one node fewer where there is much room."""
+    level = _level(seen)
+    if level is None:
         return Proposal(seen.desired, ("no node has told its CPU",))
-    now = past[-1][1]
-    ahead_s = chosen.boot_s + seen.scaling.interval_s
-    spans = seen.now - past[0][0] >= chosen.trend_s - 1.5 * seen.scaling.interval_s
-    coming = max(now, _forecast(past, ahead_s) if spans and len(past) > 2 else now)
-    wish = math.ceil(coming / chosen.target_percent + chosen.spare - ROUNDING)
-    reason = (
-        f"demand is {now / 100.0:.1f} nodes and may be {coming / 100.0:.1f} in {ahead_s:.0f} s: "
-        f"at {percent(chosen.target_percent)} each that takes {nodes(wish)}"
-    )
-    reasons: tuple[str, ...] = (reason,)
+    chosen = options(PredictiveOptions, seen.scaling)
+    learnt, slot = seen.history.daytime, daytime.slot_of(seen.observation.at)
+    growth = daytime.expected(learnt, slot)
+    wish = _needed(level, growth.share, chosen)
+    reasons: tuple[str, ...] = (_reason(level, growth, wish, chosen),)
     memory = high_memory(seen)
     if memory is not None and not memory.vetoes:
-        wish, reasons = max(wish, memory.count), (reason, *memory.reasons)
+        wish, reasons = max(wish, memory.count), (*reasons, *memory.reasons)
     if wish > seen.desired:
-        return Proposal(wish, reasons)
-    return _inwards(seen, chosen, past, Proposal(seen.desired, reasons, wish=wish))
+        return Proposal(wish, reasons, wish=wish, demand=level)
+    later = daytime.expected(learnt, slot, AHEAD)
+    kept = max(wish, _needed(level, later.share, chosen, chosen.band), memory_floor(seen))
+    if kept < seen.desired:
+        left = seen.desired - 1
+        room = f"{nodes(left)} would do for {chosen.band * 100.0:.0f} % more than that"
+        return Proposal(left, (*reasons, room), wish=wish, demand=level)
+    return Proposal(seen.desired, reasons, wish=wish, demand=level)
 
 
-def _past(seen: Situation, trend_s: float) -> list[tuple[float, float]]:
-    """Demand in hundredths of a node over the trend's time, oldest first, the present one last."""
+def _needed(level: float, growth: float, chosen: PredictiveOptions, band: float = 0.0) -> int:
+    most = level * (1.0 + BELIEVED * growth + band)
+    return math.ceil(most / chosen.target_percent + chosen.spare - ROUNDING)
+
+
+def _reason(level: float, growth: Growth, wish: int, chosen: PredictiveOptions) -> str:
+    known = f"as on earlier days at {growth.slot}" if growth.slot else "a little"
+    most = level * (1.0 + BELIEVED * growth.share)
+    return (
+        f"demand is {level / 100.0:.1f} nodes, {most / 100.0:.1f} if it grows {known} while a "
+        f"node boots: at {percent(chosen.target_percent)} each that takes {nodes(wish)}"
+    )
+
+
+def _level(seen: Situation) -> float | None:
+    """Demand now, in hundredths of a node: the end of the line through its last LEVEL_S."""
     if CPU not in seen.averages:
-        return []
-    since = seen.now - trend_s
-    past = [
-        (point.at, _demand(point.averages[CPU], point.serving))
-        for point in seen.history.points
-        if point.at > since and CPU in point.averages
-    ]
-    past.append((seen.now, _demand(seen.averages[CPU], seen.counted)))
-    return past
+        return None
+    since = seen.now - LEVEL_S
+    count, demands = 1, _demand(seen.averages[CPU], seen.counted)
+    times = squares = products = 0.0
+    for point in seen.history.points:
+        if point.at >= since and CPU in point.averages:
+            before, demand = point.at - seen.now, _demand(point.averages[CPU], point.serving)
+            count += 1
+            times += before
+            demands += demand
+            squares += before * before
+            products += before * demand
+    if count < 3:
+        return demands / count
+    slope = (count * products - times * demands) / (count * squares - times * times)
+    return max(0.0, (demands - slope * times) / count)
 
 
 def _demand(cpu: float, count: int) -> float:
     return cpu * count * (SATURATION if cpu >= FULL else 1.0)
 
 
-def _forecast(past: list[tuple[float, float]], ahead_s: float) -> float:
-    """Where the least-squares line through `past` is now, and the believed part of its rise."""
-    now = past[-1][0]
-    times = demands = squares = products = 0.0
-    for at, demand in past:
-        before = at - now
-        times += before
-        demands += demand
-        squares += before * before
-        products += before * demand
-    count = len(past)
-    slope = (count * products - times * demands) / (count * squares - times * times)
-    here = (demands - slope * times) / count
-    return here + TREND_SHARE * max(0.0, slope) * ahead_s
+def learn(seen: Situation) -> Daytime:
+    """What is known of the times of day after this observation: by how much demand has outgrown
+    the level of when a node would have been begun that serves now."""
+    if seen.observation.at is None:
+        return seen.history.daytime
+    learnt = daytime.turn(seen.history.daytime, seen.observation.at)
+    begun = _begun(seen)
+    if begun is None or begun.slot is None or not begun.demand:
+        return learnt
+    last = seen.history.points[-1]
+    if CPU not in seen.averages or CPU not in last.averages:
+        return learnt
+    # Of two looks: one alone may be high because of noise.
+    now = _demand(seen.averages[CPU], seen.counted)
+    now = (now + _demand(last.averages[CPU], last.serving)) / 2.0
+    return daytime.note(learnt, begun.slot, now / begun.demand - 1.0)
 
 
-def _inwards(
-    seen: Situation,
-    chosen: PredictiveOptions,
-    past: list[tuple[float, float]],
-    hold: Proposal,
-) -> Proposal:
-    left = seen.desired - 1
-    if hold.wish is None or hold.wish > left or left < memory_floor(seen):
-        return hold
-    since = seen.now - LEVEL_SHARE * chosen.trend_s
-    lately = [demand for at, demand in past if at > since]
-    level = sum(lately) / len(lately)
-    for room in ROOM:
-        most = room.share * chosen.target_percent * (seen.desired - room.fewer)
-        enough = seen.desired - room.fewer >= seen.scaling.min and level <= most
-        if enough and _settled(seen, room, chosen.settle_s):
-            reason = f"{nodes(left)} would be at {percent(level / left)} of CPU" if left else ""
-            reasons = (*hold.reasons, *filter(None, [reason]))
-            return Proposal(left, reasons, wish=hold.wish)
-    return hold
-
-
-def _settled(seen: Situation, room: Room, settle_s: float) -> bool:
-    since = seen.now - room.settled * settle_s
-    if seen.last_out_at is not None and seen.last_out_at >= since:
-        return False
-    if not room.unasked:
-        return True
-    return all(wish.count < seen.desired for wish in seen.history.wishes if wish.at >= since)
+def _begun(seen: Situation) -> Wish | None:
+    """The wish of when a node would have been begun that serves now."""
+    if not seen.history.points:
+        return None
+    then, late_s = seen.now - _ahead_s(seen.scaling), seen.scaling.interval_s / 2.0
+    return next((wish for wish in seen.history.wishes if abs(wish.at - then) <= late_s), None)

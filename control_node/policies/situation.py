@@ -43,13 +43,15 @@ class Situation(NamedTuple):
 class Proposal:
     """What a rule wants before anybody objects. `vetoes` are its own (not yet, not now).
 
-    `wish` is what its formula alone gave, where the rule itself is slower than that.
+    `wish` is what its formula alone gave, where the rule itself is slower than that; `demand` what
+    it reckoned with, if it wants to know at the next ones.
     """
 
     count: int
     reasons: tuple[str, ...]
     vetoes: tuple[str, ...] = ()
     wish: int | None = None
+    demand: float | None = None
 
 
 Rule = Callable[[Situation], Proposal]

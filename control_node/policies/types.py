@@ -38,10 +38,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Wish:
-    """The count a rule asked for before vetoes and limits."""
+    """The count a rule asked for before vetoes and limits; and what it made of the demand."""
 
     at: float
     count: int
+    demand: float | None = None
+    slot: int | None = None  # of the day; see control_node.policies.daytime
+
+
+@dataclass(frozen=True)
+class Daytime:
+    """What is known of the times of day: slot ("15:50") -> growth of demand there, as a share."""
+
+    day: int = 0  # of `today`
+    today: Mapping[str, float] = field(default_factory=dict)
+    before: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class History:
     wishes: tuple[Wish, ...] = ()  # oldest first, bounded
     last_active: Point | None = None  # the last one with any CPU use: what silence is held against
     before_out: Point | None = None  # what the last step out should relieve, until it did
+    daytime: Daytime = field(default_factory=Daytime)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class Verdict:
     vetoes: tuple[str, ...] = ()
     inputs: Mapping[str, float | None] = field(default_factory=dict)
     wish: int | None = None  # the count the rule asked for before vetoes and limits
+    demand: float | None = None  # what the rule made of it
 
 
-__all__ = ["Action", "History", "NodeSample", "Observation", "Point", "Verdict", "Wish"]
+__all__ = ["Action", "Daytime", "History", "NodeSample", "Observation", "Point", "Verdict", "Wish"]

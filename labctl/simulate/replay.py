@@ -94,7 +94,9 @@ def _answer(name: str, scaling: Scaling, recorded: Decision, group: _Group) -> A
     _fill(group, scaling, now)
     observation = _observation(recorded, group, moment)
     said = decide(now, group.history, observation, scaling)
-    happened = Verdict(recorded.action, recorded.count, recorded.reasons, wish=said.wish)
+    happened = Verdict(
+        recorded.action, recorded.count, recorded.reasons, wish=said.wish, demand=said.demand
+    )
     group.history = remember(now, group.history, observation, happened, scaling)
     group.last, group.at = dataclasses.replace(observation, desired=recorded.count), now
     return Answer(
@@ -132,6 +134,8 @@ def _fill(group: _Group, scaling: Scaling, now: float) -> None:
     at = group.at + scaling.interval_s
     while at <= now - scaling.interval_s / 2.0 and at - group.at <= LONGEST_S:
         said = decide(at, group.history, group.last, scaling)
-        held = Verdict(Action.HOLD, group.last.desired, said.reasons, wish=said.wish)
+        held = Verdict(
+            Action.HOLD, group.last.desired, said.reasons, wish=said.wish, demand=said.demand
+        )
         group.history = remember(at, group.history, group.last, held, scaling)
         at += scaling.interval_s
