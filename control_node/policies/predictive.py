@@ -88,13 +88,20 @@ def propose(seen: Situation) -> Proposal:
         wish, reasons = max(wish, memory.count), (*reasons, *memory.reasons)
     if wish > seen.desired:
         return Proposal(wish, reasons, wish=wish, demand=level)
-    later = daytime.expected(learnt, slot, AHEAD)
-    kept = max(wish, _needed(level, later.share, chosen, chosen.band), memory_floor(seen))
-    if kept < seen.desired:
-        left = seen.desired - 1
+    left = seen.desired - 1
+    if wish <= left and _would_do(left, seen, level, slot):
         room = f"{nodes(left)} would do for {chosen.band * 100.0:.0f} % more than that"
         return Proposal(left, (*reasons, room), wish=wish, demand=level)
     return Proposal(seen.desired, reasons, wish=wish, demand=level)
+
+
+def _would_do(count: int, seen: Situation, level: float, slot: int | None) -> bool:
+    """Whether `count` nodes have much room, now and after the growth of the next half hour."""
+    chosen = options(PredictiveOptions, seen.scaling)
+    if _needed(level, 0.0, chosen, chosen.band) > count or memory_floor(seen) > count:
+        return False
+    growth = daytime.expected(seen.history.daytime, slot, AHEAD)
+    return _needed(level, growth.share, chosen, chosen.band) <= count
 
 
 def _needed(level: float, growth: float, chosen: PredictiveOptions, band: float = 0.0) -> int:

@@ -18,9 +18,9 @@ import re
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 
-from control_node.policies.settings import options
+from control_node.policies.settings import made, options
 from control_node.policies.situation import Proposal, Situation, nodes
 from labcore.errors import UsageProblem
 from labcore.wire.lab import Scaling
@@ -41,7 +41,7 @@ class Row:
     def holds(self, at: datetime) -> bool:
         """Whether this row is the one for that moment, given in the timetable's zone."""
         minute = at.hour * 60 + at.minute
-        today, yesterday = DAYS[at.weekday()], DAYS[(at - timedelta(days=1)).weekday()]
+        today, yesterday = DAYS[at.weekday()], DAYS[at.weekday() - 1]
         if self.begins < self.ends:
             return today in self.days and self.begins <= minute < self.ends
         return (today in self.days and minute >= self.begins) or (
@@ -61,7 +61,7 @@ class ScheduleOptions:
 def check(scaling: Scaling) -> None:
     """Raise UsageProblem for a timetable that cannot be followed."""
     chosen = options(ScheduleOptions, scaling)
-    _zone(chosen.timezone)
+    _zone_of(chosen)
     counts = [row.count for row in _rows(chosen)]
     for count in (*counts, *([] if chosen.otherwise is None else [chosen.otherwise])):
         if not scaling.min <= count <= scaling.max:
@@ -76,9 +76,9 @@ def propose(seen: Situation) -> Proposal:
     if seen.observation.at is None:
         return Proposal(seen.desired, ("the time of day is not known",))
     chosen = options(ScheduleOptions, seen.scaling)
-    at = seen.observation.at.astimezone(_zone(chosen.timezone))
+    at = seen.observation.at.astimezone(made(_zone_of, chosen))
     moment = f"{DAYS[at.weekday()]} {at:%H:%M} ({chosen.timezone})"
-    held = [row for row in _rows(chosen) if row.holds(at)]
+    held = [row for row in made(_rows, chosen) if row.holds(at)]
     if held:
         row = max(held, key=lambda candidate: candidate.count)
         reason = f"{moment} is within {_clock(row.begins)}-{_clock(row.ends)}"
@@ -88,6 +88,7 @@ def propose(seen: Situation) -> Proposal:
 
 
 def _rows(chosen: ScheduleOptions) -> list[Row]:
+    """The timetable. Raises UsageProblem."""
     return [_row(row, f"scaling.options.rows[{number}]") for number, row in enumerate(chosen.rows)]
 
 
@@ -118,7 +119,8 @@ def _clock(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _zone(name: str) -> tzinfo:
+def _zone_of(chosen: ScheduleOptions) -> tzinfo:
+    name = chosen.timezone
     if name == "UTC":  # also where no time zone data are installed
         return UTC
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from control_node.policies.settings import made
 from control_node.policies.situation import (
     LABELS,
     MEMORY,
@@ -80,12 +81,15 @@ def propose(seen: Situation) -> Proposal:
 
 def propose_by_memory(seen: Situation) -> Proposal:
     """`propose`, with thresholds for memory only."""
-    scaling = dataclasses.replace(
-        seen.scaling,
-        out_above={MEMORY: seen.scaling.out_above[MEMORY]},
-        in_below={MEMORY: seen.scaling.in_below[MEMORY]},
+    return propose(seen._replace(scaling=made(_of_memory, seen.scaling)))
+
+
+def _of_memory(scaling: Scaling) -> Scaling:
+    return dataclasses.replace(
+        scaling,
+        out_above={MEMORY: scaling.out_above[MEMORY]},
+        in_below={MEMORY: scaling.in_below[MEMORY]},
     )
-    return propose(seen._replace(scaling=scaling))
 
 
 def _above(averages: Mapping[str, float], scaling: Scaling) -> list[str]:

@@ -77,7 +77,6 @@ def simulate(scaling: Scaling, demand: Demand, world: World) -> Run:
     noise = random.Random(world.seed)  # noqa: S311 - a repeatable experiment, no secret
     group = Group(scaling.min, world.boot_s)
     history = History()
-    names = tuple(f"agent-{number + 1}" for number in range(scaling.max))
     seen: Observation | None = None
     for tick, work in enumerate(demand.work):
         now = tick * scaling.interval_s
@@ -92,7 +91,7 @@ def simulate(scaling: Scaling, demand: Demand, world: World) -> Run:
         run.running.append(group.count)
         load = _measured(work, group.serving, noise.gauss(1.0, world.noise))
         memory = BASE_MEMORY + MEMORY_OF_LOAD * load
-        samples = tuple([NodeSample(name, load, memory) for name in names[: group.serving]])
+        samples = (NodeSample("agent", load, memory),) * group.serving  # all alike
         seen = Observation(samples, group.count, group.booting, at=demand.at[tick])
     return run
 
