@@ -23,7 +23,7 @@ from server_manager.drivers.imaging import (
 )
 from server_manager.drivers.incus.advice import AlreadyThere, NoSuchImage, NoSuchInstance
 from server_manager.drivers.incus.client import Incus
-from server_manager.drivers.incus.instances import PREFIX, STATES, UUID
+from server_manager.drivers.incus.instances import NESTING, PREFIX, STATES, UUID
 
 IMAGE, IMAGE_ID = f"{PREFIX}image", f"{PREFIX}image-id"  # labels of a builder
 NAME_PROPERTY, ID_PROPERTY = "labctl.image", "labctl.id"  # properties of an image
@@ -57,6 +57,8 @@ class IncusImages:
             "limits.cpu.allowance": f"{build.cpus * 100}ms/100ms",
             "limits.memory": f"{build.memory_mib}MiB",
         }
+        if build.app_image is not None:  # podman loads it
+            limits[NESTING] = "true"
         marks = {IMAGE: build.ref.name, IMAGE_ID: build.ref.id, UUID: _uuid_of(build.ref)}
         options = [f"-c{key}={value}" for key, value in {**limits, **marks}.items()]
         settings = self._incus.settings

@@ -30,6 +30,7 @@ DIGEST, ADDRESS = f"{PREFIX}digest", f"{PREFIX}address"
 FORWARDS, MANAGER_PORT = f"{PREFIX}forwards", f"{PREFIX}manager-port"
 UUID = "volatile.uuid"
 NIC = "eth0"
+NESTING = "security.nesting"
 _NAMESPACE = uuid.UUID("6f6c0f0e-6d0f-5b0a-9d0c-0d1ab0c71a5b")
 
 STATES: Mapping[str, PowerState] = {
@@ -133,12 +134,14 @@ def digest_of(spec: ServerSpec) -> str:
 
 
 def limits(spec: ServerSpec, settings: IncusSettings) -> dict[str, str]:
-    """What it may use. A container may have a part of a processor."""
+    """What it may use, and do. A container may have a part of a processor."""
     memory = {"limits.memory": f"{spec.memory_mib}MiB"}
     if settings.type == "vm":
         return {**memory, "limits.cpu": str(math.ceil(spec.cpus))}
     share = f"{max(1, round(spec.cpus * 100))}ms/100ms"
-    return {**memory, "limits.cpu.allowance": share, "limits.processes": "2000"}
+    # Podman makes containers in it, for an app that is an image.
+    nesting = {NESTING: "true"} if any(s.container for s in spec.services) else {}
+    return {**memory, **nesting, "limits.cpu.allowance": share, "limits.processes": "2000"}
 
 
 def labels(spec: ServerSpec, address: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labcore.errors import Conflict, DriverUnusable, NotFound, TimedOut
+from labcore.services import APP, with_image
 from labcore.wire.lab import PowerState
 from server_manager.drivers.incus import instances
 from tests.drivers.incus.fake_incus import FakeIncus
@@ -24,6 +25,14 @@ def test_a_server_is_limited_labelled_and_seeded(tmp_path: Path):
     assert made.config[instances.LAB] == "contract"
     assert b"node.json" in made.files[SEED]
     assert made.devices["eth0"]["ipv4.address"] == made.config[instances.ADDRESS]
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_containers_in_it_only_where_the_app_is_an_image(tmp_path: Path, image: bool):
+    fake = FakeIncus()
+    app = with_image(APP, "localhost/demo", {}) if image else APP
+    driver_of(tmp_path, fake).create(spec_of("agent-1", services=(app,)))
+    assert fake.one(NAME).config.get("security.nesting") == ("true" if image else None)
 
 
 def test_no_secret_stands_in_a_command_or_a_label(tmp_path: Path):
