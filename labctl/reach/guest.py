@@ -93,7 +93,7 @@ class Guest:
     def put(self, source: Path, path: str) -> str:
         """See Reach."""
         with self._connect() as connection:
-            return f"{self._server.name}:{put(connection, source, path or '.')}"
+            return f"{self._server.name}:{put(connection, source, path)}"
 
     def get(self, path: str, target: Path) -> Path:
         """See Reach."""

@@ -24,6 +24,7 @@ def put(connection: Connection, source: Path, target: str) -> str:
     """
     if not source.exists():
         raise NotFound(f"{source} does not exist")
+    target = target or "."  # the home folder
     parent, name = place(target, source.resolve().name, is_folder=_is_folder(connection, target))
 
     def feed(stream: BinaryIO) -> None:
@@ -38,7 +39,7 @@ def put(connection: Connection, source: Path, target: str) -> str:
     script = 'mkdir -p -- "$1" && exec tar -xf - -C "$1"'
     result = connection.run(["sh", "-c", script, "put", parent], feed=feed)
     result.check(f"copying {source} to {connection.endpoint.name}:{target}")
-    return posixpath.join(parent, name)
+    return posixpath.normpath(posixpath.join(parent, name))
 
 
 def get(connection: Connection, source: str, target: Path) -> Path:
