@@ -64,7 +64,8 @@ def _node(config: NodeConfig, clock: Clock) -> tuple[Meter, float]:
     if config.scope == "system":
         return SystemMeter(), psutil.boot_time()
     if config.scope == "container":
-        return SystemMeter(config.cpus), psutil.boot_time()
+        # When the host booted is nothing to a container.
+        return SystemMeter(config.cpus), clock.now().timestamp()
     supervisor = os.getppid()
     meter = TreeMeter(supervisor, config.cpus, config.memory_mib, clock)
     return meter, psutil.Process(supervisor).create_time()

@@ -33,8 +33,6 @@ HARDENING = (
     "ProtectHostname=yes",
     "ProtectKernelLogs=yes",
     "ProtectKernelModules=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectControlGroups=yes",
     "RestrictNamespaces=yes",
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
@@ -48,9 +46,9 @@ HARDENING = (
     "SystemCallErrorNumber=EPERM",
     "UMask=0077",
 )
-# Not in containers: a /proc of its own tells a service the CPU time and memory of the host, where
-# that of the container tells its own (lxcfs).
-OWN_PROC = ("ProtectProc=invisible",)
+# Not in containers: for these systemd mounts another /proc, which tells the CPU time and memory of
+# the host, where that of the container tells its own (lxcfs). Nobody but root could write there.
+OWN_PROC = ("ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectControlGroups=yes")
 # Rootless podman maps user ids through newuidmap, which is setuid root, and mounts and makes
 # namespaces itself: nothing here may imply NoNewPrivileges or filter system calls. What it runs is
 # shut in by podman. The images are where provision.sh loads them, as the same user.

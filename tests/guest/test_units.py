@@ -61,10 +61,10 @@ def test_every_service_is_shut_in_and_never_given_up(service):
 
 
 def test_in_a_container_a_service_sees_the_proc_of_the_container():
-    assert "ProtectProc=invisible" in lines(METRICS)
-    assert "ProtectProc=invisible" not in lines(
-        METRICS, dataclasses.replace(NODE, scope="container")
-    )
+    inside = dataclasses.replace(NODE, scope="container")
+    proc = {"ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectControlGroups=yes"}
+    assert proc <= set(lines(METRICS))
+    assert not proc & set(lines(METRICS, inside))
 
 
 def test_only_who_listens_below_1024_or_tries_that_configuration_may_bind():
