@@ -16,6 +16,7 @@ from labcore.clock import rfc3339
 from labcore.errors import Conflict, UsageProblem
 from labcore.services import SSH_PORT, Service
 from labcore.wire.lab import AdoptedNode, Desired, Group, PowerState, Wanted
+from labcore.wire.node import SCALER_TOKEN
 from server_manager.core import Core
 from server_manager.drivers.adopting import Adopting, OutsideMachine
 from server_manager.labspec import LabSpec, from_file, member_name, most_servers
@@ -202,8 +203,8 @@ def fitted(data: object, name: str, found: Found) -> dict[str, Any]:
         raise UsageProblem(
             f"no group of lab {name!r} has a node {', '.join(sorted(left))}", f"groups: {groups}"
         )
-    internal = all(machine.network == "internal" for machine in found.values())
-    fit["network"] = "internal" if internal else "nat"
+    networks = {machine.network for machine in found.values()}
+    fit["network"] = "internal" if len(networks) == 1 and "" not in networks else "nat"
     return fit
 
 
@@ -231,28 +232,30 @@ def _ports(spec: LabSpec, found: Found) -> dict[str, dict[str, int]]:
     ports: dict[str, dict[str, int]] = {}
     problems = []
     for node, machine in found.items():
+        services = _services(spec, node)
+        ports[node] = {}
         if machine.state is not PowerState.RUNNING:
             problems.append(f"{node}: machine {machine.name!r} is {machine.state}, not running")
-        ports[node] = {}
-        for service, inside in _inside(spec, node).items():
-            if inside in machine.forwards:
-                ports[node][service] = machine.forwards[inside]
+        if not machine.reaches_host and any(SCALER_TOKEN in s.secrets for s in services):
+            problems.append(f"{node}: {machine.name!r} cannot reach the server-manager on the host")
+        inside = {s.name: s.port for s in services if s.port is not None} | {"ssh": SSH_PORT}
+        for service, port in inside.items():
+            if port in machine.forwards:
+                ports[node][service] = machine.forwards[port]
             else:
-                problems.append(f"{node}: {machine.name!r} forwards no port to {inside}, {service}")
+                problems.append(f"{node}: {machine.name!r} forwards no port to {port}, {service}")
     if problems:
         raise UsageProblem(
             f"these machines cannot be lab {spec.lab!r}",
-            "forward host ports of 127.0.0.1 to them and start them; the Vagrantfile does",
+            "make them as the Vagrantfile does: docs/vagrant.md",
             tuple(problems),
         )
     return ports
 
 
-def _inside(spec: LabSpec, node: str) -> dict[str, int]:
-    """The ports inside a node, by service."""
-    services: tuple[Service, ...] = ()
+def _services(spec: LabSpec, node: str) -> tuple[Service, ...]:
+    """What runs on a node."""
     for group in spec.groups:
-        members = (member_name(group, i) for i in range(1, most_servers(group) + 1))
-        if node in members:
-            services = spec.services[group.name]
-    return {s.name: s.port for s in services if s.port is not None} | {"ssh": SSH_PORT}
+        if node in (member_name(group, i) for i in range(1, most_servers(group) + 1)):
+            return spec.services[group.name]
+    return ()

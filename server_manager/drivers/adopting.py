@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from labcore.wire.lab import PowerState
 from server_manager.drivers.base import ServerRef, ServerSpec
@@ -27,7 +27,8 @@ class OutsideMachine:
     cpus: float
     memory_mib: int
     forwards: Mapping[int, int]  # port in the machine -> port of the host's loopback
-    network: Literal["internal", "nat"]  # how it could reach others of the lab
+    network: str  # the name of the internal network that it is in; "" for none
+    reaches_host: bool  # and with it the server-manager, which control nodes need
 
 
 class Adopting(Protocol):

@@ -41,7 +41,8 @@ def machine(node: str, number: int = 0, **changes: object) -> OutsideMachine:
         "cpus": 2.0,
         "memory_mib": 768,
         "forwards": {port: 40_000 + 100 * number + n for n, port in enumerate(inside) if port},
-        "network": "internal",
+        "network": "labctl-demo",
+        "reaches_host": node == "control",
     }
     return OutsideMachine(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -311,20 +312,22 @@ def test_the_nodes_must_be_those_of_the_labs_groups(nodes, said):
 def test_one_machine_without_the_internal_network_makes_it_a_nat_lab():
     found = {node: machine(node) for node in NODES}
     assert fitted(FILE, "demo", found)["network"] == "internal"
-    found["agent-1"] = machine("agent-1", network="nat")
-    assert fitted(FILE, "demo", found)["network"] == "nat"
+    for other in ("", "intnet"):
+        found["agent-1"] = machine("agent-1", network=other)
+        assert fitted(FILE, "demo", found)["network"] == "nat"
 
 
 def test_missing_forwards_and_machines_that_are_off_are_all_told_at_once(parts):
     put(
         parts,
-        machine("control", forwards={80: 8080}),
+        machine("control", forwards={80: 8080}, reaches_host=False),
         machine("agent-1", state=PowerState.STOPPED),
         machine("agent-2"),
     )
     with pytest.raises(UsageProblem) as caught:
         adopt(parts)
     assert caught.value.details == (
+        "control: 'vm-control' cannot reach the server-manager on the host",
         "control: 'vm-control' forwards no port to 5200, scaler",
         "control: 'vm-control' forwards no port to 22, ssh",
         "agent-1: machine 'vm-agent-1' is stopped, not running",

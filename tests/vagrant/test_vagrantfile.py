@@ -12,6 +12,7 @@ import pytest
 from labcore.services import SSH_HOST_PORTS
 from labctl import blueprints
 from server_manager import labfile
+from server_manager.drivers.virtualbox import settings
 from server_manager.labspec import from_file
 from server_manager.ports import node_ports
 
@@ -54,6 +55,13 @@ def test_it_computes_host_ports_from_that_table_alone():
 
 def test_it_listens_on_loopback_only_and_never_moves_a_port():
     assert 'host_ip: "127.0.0.1", auto_correct: false' in VAGRANTFILE
+
+
+def test_the_internal_network_and_its_addresses_are_those_of_the_driver():
+    assert 'virtualbox__intnet: "labctl-#{LAB}"' in VAGRANTFILE
+    # Control comes first in the Vagrantfile, and is number 1 of an adopted lab.
+    assert 'ip: "10.93.0.#{position + 1}"' in VAGRANTFILE
+    assert [settings.address(position + 1) for position in (0, 99)] == ["10.93.0.1", "10.93.0.100"]
 
 
 def test_it_runs_the_provisioning_of_our_images_and_shares_no_folder():

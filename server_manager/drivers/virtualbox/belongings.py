@@ -33,6 +33,11 @@ class Found:
         """What it was made from; None if it is half made."""
         return self.record.spec if self.record else None
 
+    @property
+    def is_adopted(self) -> bool:
+        """Whether somebody else made the machine: its settings and disks are not ours."""
+        return self.record is not None and self.record.adopted
+
     def told(self) -> DriverServer:
         """The same as the core wants it."""
         if self.machine is None or self.is_anothers:

@@ -29,6 +29,7 @@ from server_manager.drivers.base import (
     sealed,
 )
 from server_manager.drivers.virtualbox import settings
+from server_manager.drivers.virtualbox.adoption import VirtualBoxAdoption, check_made_by_us
 from server_manager.drivers.virtualbox.belongings import Belongings, Found
 from server_manager.drivers.virtualbox.clones import Clones, check_name_is_free
 from server_manager.drivers.virtualbox.converting import Converter
@@ -48,8 +49,8 @@ OLDEST = (7, 0)
 SERIAL, VBOX = "console", "virtualbox"  # what console_log calls the two logs there are
 
 
-class VirtualBoxDriver(VirtualBoxImages):
-    """See Driver, Pausing, ConsoleLog and ImageMaking."""
+class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
+    """See Driver, Pausing, ConsoleLog, ImageMaking and Adopting."""
 
     name = "virtualbox"
 
@@ -77,6 +78,7 @@ class VirtualBoxDriver(VirtualBoxImages):
             boot_limit_s=BOOT_LIMIT_S,
             pause=True,
             console_log=True,
+            adopt=True,
             images=ImageSupport("disk", "ssh"),
         )
 
@@ -105,6 +107,7 @@ class VirtualBoxDriver(VirtualBoxImages):
         found = belongings.find(spec.ref)
         if found.is_anothers:
             raise Conflict(f"{found.folder.path} belongs to another server", "destroy that first")
+        check_made_by_us(found)
         if found.machine is not None and found.record is not None and found.spec is not None:
             belongings.check_owned(found, found.machine)
             self._take_over(found.folder, found.record, found.spec, spec)
@@ -143,10 +146,11 @@ class VirtualBoxDriver(VirtualBoxImages):
         if what.start == "resume":
             power.resume(machine)
             return
-        wanted = settings.rules(found.spec.forwards)
-        if what.power is PowerState.SAVED and machine.rules != wanted:
-            power.discard(machine)  # the settings of a saved machine cannot change
-        Clones(library).forward(machine, found.spec)
+        if not found.is_adopted:
+            wanted = settings.rules(found.spec.forwards)
+            if what.power is PowerState.SAVED and machine.rules != wanted:
+                power.discard(machine)  # the settings of a saved machine cannot change
+            Clones(library).forward(machine, found.spec)
         power.boot(machine, found.folder)
 
     def stop(self, ref: ServerRef, *, force: bool = False) -> None:
@@ -164,6 +168,7 @@ class VirtualBoxDriver(VirtualBoxImages):
         found = belongings.find(ref)
         if found.is_anothers or (found.machine is None and not found.folder.path.exists()):
             return
+        check_made_by_us(found)
         self._remove_machine(belongings, library, found)
         found.folder.remove()
 
@@ -205,7 +210,7 @@ class VirtualBoxDriver(VirtualBoxImages):
         """See ConsoleLog. None: the end of both, each line behind the name of its log."""
         belongings, _ = self._belongings()
         found, machine = belongings.existing(ref)
-        logs = {VBOX: vbox_log(machine), SERIAL: found.folder.serial}
+        logs = {VBOX: vbox_log(machine), SERIAL: machine.serial or found.folder.serial}
         if source is None:
             share = max(1, lines // len(logs))
             return tuple(f"{name} | {line}" for name in logs for line in tail(logs[name], share))

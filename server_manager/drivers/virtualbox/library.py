@@ -52,6 +52,11 @@ class Library:
         for key, value in marks.items():
             self.vbox.change("setextradata", uuid, key, value)
 
+    def unmark(self, uuid: str, keys: Iterable[str]) -> None:
+        """Take notes off a machine; not there: nothing."""
+        for key in keys:
+            self.vbox.change("setextradata", uuid, key)
+
     def unregister(self, machine: Machine) -> None:
         """Forget a machine that is off, with its disks; gone already: nothing."""
         try:

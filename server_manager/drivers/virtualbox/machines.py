@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 INACCESSIBLE = "inaccessible"
 _PAIR = re.compile(r'^(?:"([^"]+)"|([^="]+))=(?:"(.*)"|(.*))$')
@@ -43,6 +44,12 @@ class Machine:
         """The port forwards, by name."""
         found = (_rule(value) for key, value in self.info.items() if _RULE.match(key))
         return tuple(sorted((r for r in found if r), key=lambda rule: rule.name))
+
+    @property
+    def serial(self) -> Path | None:
+        """The file into which it prints on its first serial port."""
+        mode, _, path = self.info.get("uartmode1", "").partition(",")
+        return Path(path) if mode == "file" else None
 
     @property
     def snapshot(self) -> str | None:
