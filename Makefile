@@ -11,7 +11,7 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
 CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-incus check bench soak clean
+.PHONY: help setup demo test test-incus test-virtualbox check bench soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ test: $(READY) ## Run every test that needs no virtual machine
 
 test-incus: $(READY) ## Run the tests that need Incus
 	@$(BIN)/python -m pytest -q -m incus
+
+test-virtualbox: $(READY) ## Run the tests that need VirtualBox
+	@$(BIN)/python -m pytest -q -m virtualbox
 
 SEEDS := 10000
 
