@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import psutil
 import pytest
 
@@ -149,6 +150,39 @@ def test_scripts_that_fail_are_told_with_their_last_lines(
     assert labctl("list", "-o", "json") == 0
     (image,) = json.loads(labctl.out)["images"]
     assert (image["state"], image["step"]) == ("broken", "provision")
+
+
+def test_a_build_whose_labctl_was_killed_is_gone_on_with(
+    labctl: Run, shop: Workshop, builder, tmp_path: Path
+):
+    run = shop.begin()
+    shop.at(ImageStep.PROVISION)
+    builder(shop)
+    assert labctl(*given(shop, tmp_path), "-o", "json") == 0, labctl.err
+    assert json.loads(labctl.out)["run"] == run
+    assert (tmp_path / "done").exists()
+
+
+def test_only_one_labctl_provisions_and_the_other_follows(
+    labctl: Run, shop: Workshop, tmp_path: Path
+):
+    shop.begin()
+    shop.at(ImageStep.PROVISION)
+    lock = StatePaths.find().image("fake", NAME) / "provision.lock"
+    with filelock.FileLock(lock):
+        other = threading.Timer(0.5, shop.provision)
+        other.start()
+        assert labctl(*given(shop, tmp_path)) == 0, labctl.err
+        other.join()
+    assert "another labctl provisions it" in labctl.err
+
+
+def test_a_ready_image_is_not_built_again(labctl: Run, shop: Workshop, tmp_path: Path):
+    built = shop.built()
+    assert labctl(*given(shop, tmp_path), "-o", "json") == 0
+    assert json.loads(labctl.out)["id"] == built.id
+    assert labctl(*given(shop, tmp_path), "--memory-mib", "2048") == 4
+    assert "labctl image remove base" in labctl.err
 
 
 def test_an_import_needs_no_login(labctl: Run, shop: Workshop):
