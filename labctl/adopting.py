@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labctl.ssh.connection import Connection
 
 VAGRANT_USER = "vagrant"
-SEED_LIMIT_S = 600.0
+SEED_LIMIT_S = 900.0
 # Where `labctl-seed` looks for a seed; in its place only when it is whole.
 TAKE_SEED = """
 set -eu

@@ -12,7 +12,6 @@ import pytest
 from labcore.services import SSH_HOST_PORTS
 from labctl import blueprints
 from server_manager import labfile
-from server_manager.drivers.virtualbox import settings
 from server_manager.labspec import from_file
 from server_manager.ports import node_ports
 
@@ -57,11 +56,12 @@ def test_it_listens_on_loopback_only_and_never_moves_a_port():
     assert 'host_ip: "127.0.0.1", auto_correct: false' in VAGRANTFILE
 
 
-def test_the_internal_network_and_its_addresses_are_those_of_the_driver():
+def test_the_internal_network_is_that_of_the_driver_and_its_addresses_are_left_to_the_seed():
+    lab = from_file({"lab": "demo", "driver": "virtualbox"}, "demo")
+    assert lab.network == "internal"
     assert 'virtualbox__intnet: "labctl-#{LAB}"' in VAGRANTFILE
-    # Control comes first in the Vagrantfile, and is number 1 of an adopted lab.
-    assert 'ip: "10.93.0.#{position + 1}"' in VAGRANTFILE
-    assert [settings.address(position + 1) for position in (0, 99)] == ["10.93.0.1", "10.93.0.100"]
+    assert "auto_config: false" in VAGRANTFILE
+    assert "ip:" not in VAGRANTFILE.replace("host_ip:", "")
 
 
 def test_it_runs_the_provisioning_of_our_images_and_shares_no_folder():
