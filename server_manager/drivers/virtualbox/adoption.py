@@ -10,11 +10,12 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from labcore.errors import Conflict, NotFound
+from labcore.errors import Conflict, DriverFailed, NotFound
 from server_manager.drivers.adopting import OutsideMachine
 from server_manager.drivers.base import Capabilities, ServerRef, ServerSpec
 from server_manager.drivers.virtualbox import settings
 from server_manager.drivers.virtualbox.belongings import Belongings, Found
+from server_manager.drivers.virtualbox.builders import IMAGE
 from server_manager.drivers.virtualbox.folder import Record
 from server_manager.drivers.virtualbox.library import Library
 from server_manager.drivers.virtualbox.machines import Machine
@@ -37,10 +38,11 @@ class VirtualBoxAdoption:
         library = self._make_library()
         found = find_machine(library, machine)
         marks = library.extradata(found.uuid)
-        if settings.SPEC in marks and marks.get(settings.UUID) == found.uuid:
+        # What only servers and images of ours have; a copy made in the GUI tells another UUID.
+        is_made = settings.SPEC in marks or IMAGE in marks
+        if is_made and marks.get(settings.UUID) == found.uuid:
             raise Conflict(
-                f"machine {found.name!r} is one that labctl made:"
-                f" {marks.get(settings.LAB)}/{marks.get(settings.NODE)}",
+                f"machine {found.name!r} was made by labctl itself, as a server or an image",
                 "only machines that others made are adopted",
             )
         return described(found)
@@ -56,7 +58,7 @@ class VirtualBoxAdoption:
         marks = library.extradata(machine.uuid)
         # A copy made in the GUI has the marks of the original, and says so by the UUID in them.
         is_marked = marks.get(settings.UUID) == machine.uuid
-        if is_marked and any(marks.get(key) != value for key, value in wanted.items()):
+        if is_marked and any(marks.get(key, value) != value for key, value in wanted.items()):
             raise Conflict(
                 f"machine {machine.name!r} is marked as {marks.get(settings.LAB)}/"
                 f"{marks.get(settings.NODE)} of some labctl",
@@ -65,6 +67,11 @@ class VirtualBoxAdoption:
             )
         found.folder.note(Record(spec.ref, machine.uuid, spec, adopted=True))
         library.mark(machine.uuid, wanted)
+        kept = library.extradata(machine.uuid)
+        if any(kept.get(key) != value for key, value in wanted.items()):
+            raise DriverFailed(
+                f"VirtualBox did not keep the marks of {machine.name!r}", "try again"
+            )
 
     def release(self, ref: ServerRef) -> None:
         """See Adopting."""

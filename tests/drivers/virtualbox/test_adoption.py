@@ -7,25 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from labcore.errors import Conflict, NotFound
+from labcore.errors import Conflict, DriverFailed, NotFound
 from labcore.services import CATALOGUE
 from labcore.wire.lab import PowerState
 from server_manager.drivers.base import Forward, ServerRef, ServerSpec
 from server_manager.drivers.virtualbox.adoption import described
 from server_manager.drivers.virtualbox.driver import VirtualBoxDriver
+from server_manager.drivers.virtualbox.fake.world import Fault, plan
 from server_manager.drivers.virtualbox.library import Library
 from server_manager.drivers.virtualbox.machines import parse_info
 from server_manager.ssh_keys import make_pair
 from tests.contract.rigs import SSH
-from tests.contract.virtualbox_rigs import ClonedDriver, cloned_driver, real_library
+from tests.contract.virtualbox_rigs import (
+    ClonedDriver,
+    cloned_driver,
+    fake_library,
+    real_library,
+    world,
+)
 
 RECORDED = Path(__file__).parent / "recorded-7.2.22"
 numbers = itertools.count(1)
 
 
-@pytest.fixture(params=[pytest.param("real", marks=pytest.mark.virtualbox)])
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.virtualbox)])
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClonedDriver]:
-    with cloned_driver(tmp_path, real_library(tmp_path)) as made:
+    library = fake_library(tmp_path) if request.param == "fake" else real_library(tmp_path)
+    with cloned_driver(tmp_path, library) as made:
         yield made
 
 
@@ -106,8 +114,9 @@ def test_an_unknown_name_and_one_that_labctl_made(driver: ClonedDriver, theirs: 
     made = dataclasses.replace(spec_of(theirs), ref=ServerRef("adopted", "agent-2", "id-2"))
     driver.create(made)
     uuid = next(u for u, n in theirs.library.names().items() if n == "adopted-agent-2")
-    with pytest.raises(Conflict, match="labctl made: adopted/agent-2"):
-        driver.outside(uuid)
+    for ours in (uuid, str(driver.image)):
+        with pytest.raises(Conflict, match="made by labctl itself"):
+            driver.outside(ours)
 
 
 def test_adopted_it_is_driven_and_nothing_of_it_changes(driver: ClonedDriver, theirs: Theirs):
@@ -141,6 +150,16 @@ def test_released_it_is_as_before_and_may_be_adopted_again(driver: ClonedDriver,
     assert driver.outside(theirs.uuid).state is PowerState.RUNNING
     driver.adopt(spec)
     driver.release(spec.ref)
+
+
+def test_marks_that_silently_were_not_set_are_told(driver: ClonedDriver, theirs: Theirs, tmp_path):
+    if theirs.library.names() and not world(tmp_path).exists():
+        pytest.skip("a real VirtualBox does so when it likes")
+    plan(world(tmp_path), Fault("setextradata", "skipped"))
+    with pytest.raises(DriverFailed, match="did not keep the marks"):
+        driver.adopt(spec_of(theirs))
+    driver.adopt(spec_of(theirs))
+    driver.release(spec_of(theirs).ref)
 
 
 @pytest.mark.parametrize("call", ["create", "destroy"])
