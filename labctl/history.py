@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from labcore.codec import decode
 from labcore.errors import LabError, NotFound, UsageProblem
@@ -17,6 +17,13 @@ from labctl.session import Session
 _PAGE = 1000
 _WAIT_S = 10.0
 _MOST_DECISIONS = 200
+_COUNTS = {
+    "serving": "serving",
+    "missing": "of them silent",
+    "booting": "booting",
+    "draining": "draining",
+    "unknown": "of unknown state",
+}
 _WIDTH = 80
 
 
@@ -78,8 +85,7 @@ def explained(decision: Decision) -> str:
     head = f"Decision {decision.seq} at {decision.at[11:19]}, group {decision.group}, "
     lines = [f"{head}policy {decision.policy}: {verdict}."]
     lines += _section("It saw:", [_sample(sample) for sample in decision.samples])
-    inputs = [f"{name} {_number(value)}" for name, value in sorted(decision.inputs.items())]
-    lines += _section("Taken together:", [", ".join(inputs)] if inputs else [])
+    lines += _section("Taken together:", _together(decision.inputs))
     lines += _section("The rule:", list(decision.reasons))
     lines += _section("But:", list(decision.vetoes))
     return "\n".join(lines)
@@ -99,6 +105,20 @@ def _sample(sample: NodeSample) -> str:
     busy = f", {sample.in_flight} requests in flight" if sample.in_flight is not None else ""
     cpu, memory = _number(sample.cpu_percent), _number(sample.memory_percent)
     return f"{sample.node}: CPU {cpu} %, memory {memory} %{busy}"
+
+
+def _together(inputs: Mapping[str, float | None]) -> list[str]:
+    """What the samples come to; of that which is not there nothing is said."""
+    averages = [
+        f"average {name} {_number(inputs[key])} %"
+        for key, name in (("cpu_percent", "CPU"), ("memory_percent", "memory"))
+        if inputs.get(key) is not None
+    ]
+    counts = [f"{inputs[key]:g} {word}" for key, word in _COUNTS.items() if inputs.get(key)]
+    waits = inputs.get("cooldown_remaining_s")
+    cooldown = [f"{waits:.0f} s of cooldown left"] if waits else []
+    parts = [", ".join(averages), ", ".join(counts), *cooldown]
+    return ["; ".join(filter(None, parts))] if any(parts) else []
 
 
 def _number(value: float | None) -> str:

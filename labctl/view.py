@@ -80,6 +80,7 @@ def _groups(lab: Lab, scaler: ScalerStatus | None) -> list[dict[str, Any]]:
         groups.append(
             {
                 "group": group.name,
+                "region": group.region,
                 "mode": group.mode,
                 "policy": group.scaling.policy,
                 "min": group.scaling.min,

@@ -50,7 +50,8 @@ def watch(views: Iterable[View]) -> None:
 def screen(view: View, console: Console, *, history: bool = False) -> RenderableType:
     """What a person sees of a lab; with `history`, each node's CPU as a sparkline."""
     parts: list[RenderableType] = [_headline(view)]
-    parts += [_group(group) for group in view["groups"]]
+    regional = len({group["region"] for group in view["groups"]}) > 1
+    parts += [_group(group, regional=regional) for group in view["groups"]]
     parts += [Text(f"! {problem}", style="red") for problem in view["problems"]]
     parts += [Text(), _nodes(view, fancy=unicode_ok(console), history=history)]
     return Group(*parts)
@@ -77,9 +78,10 @@ def _headline(view: View) -> Text:
     return text
 
 
-def _group(group: Mapping[str, Any]) -> RenderableType:
+def _group(group: Mapping[str, Any], *, regional: bool) -> RenderableType:
     serving = marks.figure(group["serving"])
-    text = f"{group['group']}: {group['mode']}, {serving} of {group['count']} serve"
+    where = f" in {group['region']}" if regional else ""
+    text = f"{group['group']}{where}: {group['mode']}, {serving} of {group['count']} serve"
     text += f" (min {group['min']}, max {group['max']})"
     if group["standby"] or group["standby_ready"]:
         text += f", standby {group['standby_ready']} of {group['standby']}"

@@ -21,7 +21,7 @@ Decision 7 at 12:00:00, group agent, policy threshold: stay at 2.
     agent-1: CPU 80.9 %, memory 40 %, 3 requests in flight
     agent-2: nothing, or nothing new
   Taken together:
-    cooldown_remaining_s 12, cpu_percent 80.9
+    average CPU 80.9 %; 12 s of cooldown left
   The rule:
     average CPU 81 % is above 70 %
   But:

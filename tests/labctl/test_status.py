@@ -208,3 +208,14 @@ def test_a_breaker_is_told_with_what_ends_it(labctl: Labctl, double: Double):
     shown = " ".join(labctl("status").out.split())
     assert "agent: no new nodes for 5 min, as 5 boots in a row failed (no memory left)" in shown
     assert "labctl autoscale reset --lab demo" in shown
+
+
+def test_groups_of_several_regions_say_where_each_is(labctl: Labctl, double: Double):
+    control, agent = double.labs[0].groups
+    there = dataclasses.replace(agent, name="south", region="south")
+    assert agent.scaling is not None
+    double.labs[0] = dataclasses.replace(double.labs[0], groups=(control, agent, there))
+    shown = labctl("status").out
+    assert "agent in main: auto" in shown
+    assert "south in south: auto" in shown
+    assert [g["region"] for g in status(labctl)["groups"]] == ["main", "south"]
