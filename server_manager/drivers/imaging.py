@@ -70,8 +70,7 @@ class ImageMaking(Protocol):
     absent ── prepare_image ──▶ builder ── boot_builder … finish_image ──▶ image
 
     Every call is idempotent. A crash in `prepare_image` or `finish_image` leaves something half
-    made, which the same call again, or `remove_image`, takes away. `boot_limit_s` holds for
-    builders too.
+    made, which the same call again, or `remove_image`, takes away.
     """
 
     def prepare_image(self, build: ImageBuild, teller: Teller) -> DriverImage:

@@ -25,6 +25,7 @@ from server_manager.ports import LOOPBACK
 T = TypeVar("T")
 DEAD = (PowerState.STOPPED, PowerState.ABSENT, PowerState.ERROR, PowerState.LOST)
 SILENT_S = 300.0  # of the labctl that provisions, until it counts as gone
+BOOT_LIMIT_S = 900.0  # nobody knows yet how slow this disk is here; a dead one ends it at once
 PROVISION_LIMIT_S = 6 * 3600.0
 OFF_LIMIT_S = 300.0
 POLL_S = 0.05  # at first; 1 s in the end
@@ -144,7 +145,8 @@ class Steps:
             if why:
                 raise NotYet("; ".join((why, *state.console[-1:])))
 
-        self._wait(probe, "the builder to boot", self._driver.capabilities().boot_limit_s)
+        limit_s = max(self._driver.capabilities().boot_limit_s, BOOT_LIMIT_S)
+        self._wait(probe, "the builder to boot", limit_s)
         self._change(boot_s=round(self._core.clock.monotonic() - began, 1))
 
     def _living(self) -> BuilderState:
