@@ -17,7 +17,7 @@ from labcore.wire.lab import AdoptedNode, Lab, Mode, Server
 
 # A wish asks the driver how it is, and is on the disk before it is answered.
 WISH_LIMIT_S = 60.0
-REMOVAL_LIMIT_S = 300.0  # a step of its build ends first
+IMAGE_LIMIT_S = 300.0  # a step of an earlier build ends first
 
 
 class ManagerClient:
@@ -137,7 +137,7 @@ class ManagerClient:
     def put_image(self, driver: str, name: str, wish: ImageWish) -> int:
         """Wish for an image; the number of the run, whose end is an `image` event with it."""
         path = f"/images/{driver}/{name}"
-        return _run(self.request("PUT", path, encode(wish), timeout_s=WISH_LIMIT_S))
+        return _run(self.request("PUT", path, encode(wish), timeout_s=IMAGE_LIMIT_S))
 
     def images(self) -> tuple[Image, ...]:
         """All images."""
@@ -146,7 +146,8 @@ class ManagerClient:
 
     def image(self, driver: str, name: str) -> Image:
         """One image."""
-        return decode(Image, self.request("GET", f"/images/{driver}/{name}"))
+        path = f"/images/{driver}/{name}"
+        return decode(Image, self.request("GET", path, timeout_s=WISH_LIMIT_S))
 
     def image_action(self, driver: str, name: str, action: str, body: object = None) -> None:
         """`cancel` a build; or tell it that we are `working` in its builder, or how that ended:
@@ -155,7 +156,7 @@ class ManagerClient:
 
     def remove_image(self, driver: str, name: str) -> None:
         """Remove an image, whose build is stopped first."""
-        self.request("DELETE", f"/images/{driver}/{name}", timeout_s=REMOVAL_LIMIT_S)
+        self.request("DELETE", f"/images/{driver}/{name}", timeout_s=IMAGE_LIMIT_S)
 
 
 def _run(answer: object) -> int:

@@ -43,9 +43,11 @@ class Idle:
     def is_over(self) -> bool:
         """Whether it may end now."""
         now = self._core.clock.monotonic()
-        builds = not self._images.none_is_built()
-        if self._core.labs.count() or builds or not self._runs.none_is_on():
+        if self._core.labs.count() or not self._runs.none_is_on():
             self._had_labs, self._emptied = True, None
+            return False
+        if not self._images.none_is_built():
+            self._emptied = None
             return False
         if self._emptied is None:
             self._emptied = now

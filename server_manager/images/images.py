@@ -24,6 +24,7 @@ from server_manager.images.teller import BuildTeller
 
 END_LIMIT_S = 180.0
 SEALED = (ImageStep.SEAL, ImageStep.SNAPSHOT)  # from here on a build ends without labctl
+ENDED = "the server-manager ended while it was built"
 _log = logging.getLogger(__name__)
 
 
@@ -40,11 +41,13 @@ class Images:
         for image in self._core.images.all():
             if image.state is not ImageState.BUILDING:
                 continue
-            build = self._build(image)
             if image.step in SEALED:
+                build = self._build(image)
                 self._start(build, Steps(self._core, build).rest)
             else:
-                self._start(build, _give_up)
+                # Written at once: who wishes for it now begins it again, and joins no undoing.
+                image = self._core.images.change(image, state=ImageState.BROKEN, problem=ENDED)
+                self._start(self._build(image), _give_up)
 
     def put(self, driver: str, name: str, wish: ImageWish) -> int:
         """Wish for an image; the number of the run, whose end is an event with that `run`.
@@ -60,6 +63,7 @@ class Images:
         if not health.ok:
             raise DriverUnusable(f"driver {driver!r}: {health.reason}", health.fix)
         source = origin(wish, support, host_arch)
+        self._wait_for_undoing(driver, name)
         with self._core.database.transaction():
             image = self._core.images.find(driver, name)
             if image is not None and self._stands(image):
@@ -72,6 +76,11 @@ class Images:
             image = self._written(image, driver, name, wish, source)
         self._start(build := self._build(image), Steps(self._core, build).all)
         return image.run
+
+    def _wait_for_undoing(self, driver: str, name: str) -> None:
+        image = self._core.images.find(driver, name)
+        if image is not None and image.state is ImageState.BROKEN:
+            self._wait_for_end(image)
 
     def _stands(self, image: Image) -> bool:
         return self._true(image).state is not ImageState.BROKEN
@@ -253,10 +262,7 @@ class Images:
 
 
 def _give_up() -> None:
-    raise LabError(
-        "the server-manager ended while it was built",
-        "the same labctl image build begins again; what was downloaded is kept",
-    )
+    raise LabError(ENDED, "the same labctl image build begins again; a download is gone on with")
 
 
 def _is(image: Image) -> str:

@@ -121,6 +121,13 @@ def test_after_a_crash_what_was_not_sealed_is_undone(shop: Workshop, step: Image
     assert shop.built().state is ImageState.READY
 
 
+def test_who_wishes_for_it_while_it_is_undone_begins_it_again(shop: Workshop):
+    shop.left_at(ImageStep.BOOT)
+    shop.driver.fail("remove_image", Failure.DONE_LATE, limit_s=0.3)
+    shop.parts.manager.recover()
+    assert shop.built().state is ImageState.READY
+
+
 @pytest.mark.parametrize("step", [ImageStep.SEAL, ImageStep.SNAPSHOT])
 def test_after_a_crash_what_was_sealed_is_finished(shop: Workshop, step: ImageStep):
     shop.left_at(step)
