@@ -23,7 +23,7 @@ LOG_LINES = 20
 POLL_S = 0.0125  # at first; 0.25 s in the end
 CONSOLE_S = 1.0  # between two looks at a console, which may cost a program's run
 SEED = "labctl-seed: "
-APPLIED, FAILED = f"{SEED}applied", f"{SEED}failed"
+APPLIED, FAILED = "applied", "failed"
 
 
 @dataclass
@@ -143,14 +143,17 @@ class Readiness:
     def _configured(self, watch: Watch) -> None:
         """An SSH banner says it too: sshd has no host key before the seed brings one."""
         _booted(watch)
-        seeds = [line for line in watch.console.lines() if SEED in line]
-        if seeds and FAILED in seeds[-1]:
+        if not self._no_banner(watch):
+            return
+        told = [line.partition(SEED)[2] for line in watch.console.lines() if SEED in line]
+        last = told[-1] if told else ""
+        if last.startswith(FAILED):
             raise DriverFailed(
                 f"{watch.lab.name}/{watch.server.name} could not apply its seed",
                 f"labctl logs {watch.server.name} console --lab {watch.lab.name}",
                 watch.console.lines(now=True),
             )
-        if not (seeds and APPLIED in seeds[-1]) and self._no_banner(watch):
+        if not last.startswith(APPLIED):
             raise NotYet("its seed is not applied" + watch.console.said())
 
     def _healthy(self, watch: Watch) -> None:

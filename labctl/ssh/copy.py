@@ -57,7 +57,9 @@ def get(connection: Connection, source: str, target: Path) -> Path:
     if connection.run(["test", "-e", source], limit_s=PROBE_LIMIT_S).returncode != 0:
         raise NotFound(f"{node} has no {source}")
     limits = connection.endpoint.limits
-    exchange = connection.start(["tar", "-cf", "-", "-C", folder, "--", base], idle_s=limits.idle_s)
+    exchange = connection.start(
+        ["tar", "--hard-dereference", "-cf", "-", "-C", folder, "--", base], idle_s=limits.idle_s
+    )
     try:
         unpack(exchange.stdout(), base, target)
     except BaseException:

@@ -40,6 +40,8 @@ def make_tree(root: Path) -> None:
     (root / "sub" / "run").write_text("#!/bin/sh\n")
     (root / "sub" / "run").chmod(0o755)
     (root / "link").symlink_to("sub/-x")
+    (root / "away").symlink_to("/etc/hostname")
+    (root / "twin").hardlink_to(root / "a")
     (root / "empty").mkdir()
 
 
@@ -135,8 +137,6 @@ def member(
         [member("base/../../x")],
         [member("../x")],
         [member("other")],
-        [member("base", tarfile.DIRTYPE), member("base/l", tarfile.SYMTYPE, "/etc")],
-        [member("base", tarfile.DIRTYPE), member("base/l", tarfile.SYMTYPE, "../../x")],
         [member("base", tarfile.DIRTYPE), member("base/l", tarfile.LNKTYPE, "/etc/passwd")],
         [member("base", tarfile.DIRTYPE), member("base/f", tarfile.FIFOTYPE)],
         [member("base", tarfile.DIRTYPE), member("base/d", tarfile.CHRTYPE)],
@@ -150,6 +150,17 @@ def test_a_node_cannot_write_outside(tmp_path: Path, bad: list[tarfile.TarInfo])
 
 
 def test_a_link_of_the_archive_is_never_written_through(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    base = member("base", tarfile.DIRTYPE)
+    link = member("base/l", tarfile.SYMTYPE, str(tmp_path / "outside"))
+    for _ in range(2):
+        with pytest.raises((DriverFailed, LabError)):
+            unpack(archive(base, link, member("base/l/x")), "base", tmp_path / "base")
+        unpack(archive(base, link), "base", tmp_path / "base")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_link_that_was_there_is_never_written_through(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     target = tmp_path / "base"
