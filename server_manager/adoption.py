@@ -188,6 +188,7 @@ def fitted(data: object, name: str, found: Found) -> dict[str, Any]:
     given = {**data, "lab": data.get("lab", name)} if isinstance(data, Mapping) else data
     file = labfile.validate(given)
     fit = labfile.to_json(file)
+    fit.pop("image", None)  # nothing is made of one
     left = set(found)
     for group, values in zip(labfile.to_wire(file).groups, fit["groups"], strict=True):
         mine = _members(group, found)

@@ -311,6 +311,7 @@ def test_the_nodes_must_be_those_of_the_labs_groups(nodes, said):
 
 def test_one_machine_without_the_internal_network_makes_it_a_nat_lab():
     found = {node: machine(node) for node in NODES}
+    assert "image" not in fitted({**FILE, "image": "some"}, "demo", found)
     assert fitted(FILE, "demo", found)["network"] == "internal"
     for other in ("", "intnet"):
         found["agent-1"] = machine("agent-1", network=other)
