@@ -14,7 +14,7 @@ CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 .PHONY: help setup demo test test-incus test-virtualbox check bench soak clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Make .venv and install labctl and its tools into it
 	@echo ".venv is ready"
@@ -28,6 +28,9 @@ test: $(READY) ## Run every test that needs no virtual machine
 
 test-incus: $(READY) ## Run the tests that need Incus
 	@$(BIN)/python -m pytest -q -m incus
+
+test-virtualbox: $(READY) ## Run the tests that need VirtualBox
+	@$(BIN)/python -m pytest -q -m virtualbox
 
 test-virtualbox: $(READY) ## Run the tests that need VirtualBox
 	@$(BIN)/python -m pytest -q -m virtualbox

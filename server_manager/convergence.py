@@ -13,7 +13,7 @@ from labcore.wire.lab import Desired, Wanted
 from labcore.wire.node import SCALER_API_TOKEN
 from server_manager.core import Core
 from server_manager.operations import Operations
-from server_manager.readiness import POLL_S, Readiness
+from server_manager.readiness import Readiness
 from server_manager.registry import LabRecord, ServerRecord
 from server_manager.view import View
 
@@ -148,5 +148,5 @@ class Convergence:
             limit_s=self._core.boot_limit_s(lab),
             clock=self._core.clock,
             hint=f"labctl logs control --lab {lab.name}",
-            interval_s=POLL_S,
+            interval_s=self._core.driver(lab).capabilities().look_s,
         )

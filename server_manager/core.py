@@ -121,7 +121,10 @@ class Core:
         return image.handle
 
     def boot_limit_s(self, lab: LabRecord) -> float:
-        """How long a server of a lab may take to be healthy: longer where its image was slow."""
+        """How long a server of a lab may take to be healthy: as the lab file says, else as its
+        driver says, and longer where its image was slow."""
+        if lab.spec.boot_limit_s is not None:
+            return lab.spec.boot_limit_s
         limit_s = self.driver(lab).capabilities().boot_limit_s
         image = self.images.find(lab.spec.driver, lab.spec.image) if lab.spec.image else None
         return max(limit_s, BOOT_FACTOR * (image.boot_s or 0.0)) if image else limit_s

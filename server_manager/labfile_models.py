@@ -207,6 +207,9 @@ class LabFile(Part):
     network: Literal["internal", "nat"] = Field(
         default="internal", description="between virtual machines"
     )
+    boot_limit_s: float | None = Field(
+        default=None, gt=0, le=86_400, description="of a node, until it is healthy"
+    )
     incus: Incus | None = Field(default=None, description="for driver incus")
 
     def scaled_group(self) -> str | None:

@@ -26,6 +26,7 @@ class LabSpec:
     file: Mapping[str, object] = field(default_factory=dict)  # the lab file it was made from
     network: Literal["internal", "nat"] = "internal"  # between virtual machines
     image: str | None = None  # the name of what its servers are made from, chosen when it was made
+    boot_limit_s: float | None = None  # where the driver's own would be too short, or too long
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -61,6 +62,7 @@ def from_file(data: object, name: str) -> LabSpec:
         file=labfile.to_json(lab),
         network=lab.network,
         image=lab.image,
+        boot_limit_s=lab.boot_limit_s,
     )
 
 

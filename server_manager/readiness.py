@@ -20,7 +20,6 @@ from server_manager.registry import LabRecord, ServerRecord
 
 DEAD = (PowerState.STOPPED, PowerState.ABSENT, PowerState.ERROR, PowerState.LOST)
 LOG_LINES = 20
-POLL_S = 0.0125  # at first; 0.25 s in the end
 CONSOLE_S = 1.0  # between two looks at a console, which may cost a program's run
 SEED = "labctl-seed: "
 APPLIED, FAILED = "applied", "failed"
@@ -128,7 +127,7 @@ class Readiness:
                     limit_s=round(max(0.0, ends - clock.monotonic()), 1),
                     clock=clock,
                     hint=f"{gate.hint.format(node=server.name)} --lab {lab.name}",
-                    interval_s=POLL_S,
+                    interval_s=driver.capabilities().look_s,
                 )
             except TimedOut as error:
                 raise TimedOut(error.message, error.hint, console.lines(now=True)) from error

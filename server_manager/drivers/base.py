@@ -56,6 +56,7 @@ class Capabilities:
     access: Literal["local", "ssh"]  # how exec, logs and cp reach a node
     gates: tuple[str, ...]  # in order, of created, booted, configured, ssh, healthy, serving
     boot_limit_s: float  # start to healthy, before it is called a failure
+    look_s: float = 0.0125  # between the first looks at one that boots; in the end 20 times that
     pause: bool = False
     snapshot: bool = False
     console_log: bool = False

@@ -25,7 +25,8 @@ FIELDS = [
     (
         "lab: d\nscalling: {}",
         "scalling: unknown field"
-        " (allowed: lab, driver, groups, scaling, balancers, regions, app, image, network, incus)",
+        " (allowed: lab, driver, groups, scaling, balancers, regions, app, image, network,"
+        " boot_limit_s, incus)",
     ),
     ("lab: d\nscaling: {max: 100}", "scaling.max: got 100 (allowed: a whole number from 1 to 99)"),
     ("lab: d\nscaling: {min: -1}", "scaling.min: got -1 (allowed: a whole number from 0 to 99)"),

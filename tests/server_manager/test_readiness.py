@@ -120,3 +120,12 @@ def test_a_console_that_cannot_be_read_is_no_reason_to_give_up(tmp_path: Path) -
     parts.up()
     assert "to apply its seed: not within 300 s" in problem(parts)
     assert "cannot be read: it is locked" in problem(parts)
+
+
+def test_the_lab_file_says_how_long_a_boot_may_take(make: Make) -> None:
+    parts = make()
+    parts.up(boot_limit_s=900)
+    lab = parts.core.labs.get("demo")
+    assert parts.core.boot_limit_s(lab) == 900
+    parts.up(boot_limit_s=600)  # on a lab that stands, too
+    assert parts.core.boot_limit_s(parts.core.labs.get("demo")) == 600

@@ -76,6 +76,7 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
             access="ssh",
             gates=("created", "booted", "configured", "ssh", "healthy", "serving"),
             boot_limit_s=BOOT_LIMIT_S,
+            look_s=0.05,  # a look is a program that runs for as long
             pause=True,
             console_log=True,
             adopt=True,
