@@ -32,15 +32,17 @@ def wait_until(
     from the probe ends the wait at once (something is known to be wrong). Raises TimedOut with the
     last evidence after `limit_s` seconds on `clock`; the probe is called at least once.
     """
-    started = clock.monotonic()
+    # One sum that both compare with: (started + limit_s) - started may be less than limit_s, and
+    # then a clock that only sleeping moves would stand still just before the end.
+    ends = clock.monotonic() + limit_s
 
     def over(state: tenacity.RetryCallState) -> bool:
-        return clock.monotonic() - started >= limit_s
+        return clock.monotonic() >= ends
 
     def pause(state: tenacity.RetryCallState) -> float:
         # The exponent is bounded too: 1.5 ** 1751 is more than a float holds.
         grown = interval_s * min(1.5 ** min(state.attempt_number - 1, 8), 20.0)
-        return max(0.0, min(grown, started + limit_s - clock.monotonic()))
+        return max(0.0, min(grown, ends - clock.monotonic()))
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(NotYet), stop=over, wait=pause, sleep=clock.sleep

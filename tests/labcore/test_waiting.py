@@ -1,6 +1,8 @@
 """Waits end by their condition, by a known failure, or by their limit, on the given clock."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labcore.clock import FakeClock
 from labcore.errors import Conflict, DriverFailed, TimedOut
@@ -42,6 +44,21 @@ def test_a_wait_may_take_thousands_of_attempts():
 
     with pytest.raises(TimedOut):
         wait_until(probe, name="the end", limit_s=1000.0, clock=clock, interval_s=0.01)
+
+
+@given(start=st.floats(0.0, 1e6), limit_s=st.floats(0.0, 100.0))
+def test_a_wait_ends_however_its_times_are_rounded(start, limit_s):
+    clock = FakeClock(start)
+    probes = 0
+
+    def probe():
+        nonlocal probes
+        probes += 1
+        assert probes < 1000, f"the clock stands still at {clock.monotonic()!r}"
+        raise NotYet
+
+    with pytest.raises(TimedOut):
+        wait_until(probe, name="the end", limit_s=limit_s, clock=clock)
 
 
 def test_a_known_failure_ends_the_wait_at_once():
