@@ -99,6 +99,12 @@ class Database:
             finally:
                 self._depth -= 1
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that the body reads is of one moment. Other threads wait meanwhile."""
+        with self._lock:
+            yield
+
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """The rows that one statement gives."""
         with self._lock:

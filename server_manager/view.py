@@ -32,15 +32,17 @@ class View:
         self._operations = operations
 
     def lab(self, record: LabRecord) -> Lab:
-        """One lab, its driver asked once."""
-        servers = self.servers(record)
+        """One lab, its driver asked once; its wishes are of one moment."""
+        with self._core.database.reading():
+            rows, groups = self._core.servers.of(record.name), self.groups(record)
+        servers = self._told(record, rows)
         return Lab(
             lab=record.name,
             driver=record.spec.driver,
             desired=record.desired,
             state=state_of(record, servers),
             created_at=record.created_at,
-            groups=self.groups(record),
+            groups=groups,
             balancers=record.spec.balancers,
             servers=servers,
             load_balancer_url=service_url(servers, "nginx"),
@@ -64,7 +66,9 @@ class View:
 
     def servers(self, record: LabRecord) -> tuple[Server, ...]:
         """The servers of a lab, its driver asked once."""
-        rows = self._core.servers.of(record.name)
+        return self._told(record, self._core.servers.of(record.name))
+
+    def _told(self, record: LabRecord, rows: tuple[ServerRecord, ...]) -> tuple[Server, ...]:
         problem = None
         found: dict[str, DriverServer] = {}
         try:

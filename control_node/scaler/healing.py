@@ -114,11 +114,21 @@ def _dead(scene: Scene, roster: Roster) -> Iterator[Step]:
 def _missing(scene: Scene, roster: Roster) -> Iterator[Step]:
     """New servers, never more than there is room for: standby nodes, then the lowest free
     numbers."""
-    missing = min(roster.desired - roster.count, roster.maximum - roster.occupied)
+    there = roster.count + _may_be_back(scene, roster)
+    missing = min(roster.desired - there, roster.maximum - roster.occupied)
     if missing > 0:
         names = [*standby.next_ones(scene, roster), *free_names(roster)]
         for name in names[:missing]:
             yield from _on(scene, roster, name)
+
+
+def _may_be_back(scene: Scene, roster: Roster) -> bool:
+    """Whether somebody turned the leaving node on again while it was being turned off: the answer
+    to the power-off is not there yet, but it is wanted on."""
+    server = roster.server(roster.leaving) if roster.leaving else None
+    if server is None or scene.ledger.power(server.name) is None:
+        return False
+    return server.wanted is Wanted.ON
 
 
 def _on(scene: Scene, roster: Roster, name: str) -> Iterator[Step]:

@@ -78,9 +78,12 @@ class Ledger:
         if entry is None or entry.operation != done.operation:
             return
         failed = done.problem is not None
-        if failed or isinstance(done.operation, TellDrain):
+        is_over = failed and not isinstance(done.operation, Power)
+        if is_over or isinstance(done.operation, TellDrain):
             del self._open[key]  # an agent's next sample tells whether it obeyed
         else:
+            # A power operation that failed may have been done, or may yet be: the answer was lost,
+            # or the driver hung. Only what is seen afterwards tells.
             entry.ended = done.ended
         if failed or not isinstance(done.operation, SetCount):
             # Also after a success, for only what is seen next tells whether it helped: a server

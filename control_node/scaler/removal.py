@@ -8,7 +8,9 @@
 
 `step` is the one being made true. A step ends by what is *seen*, never by what was done, so a
 crash between any two lines costs a repetition at most. Until the power-off is sent, a removal is
-cancelled when the node is needed again: more nodes are wished for, or too few others serve.
+cancelled when the node is needed again: more nodes are wished for, or too few others serve. From
+then on (step `off`) it is cancelled only if a later look shows that it did not come about: a
+server-manager that died of it ends it when it is back.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ _NEXT: dict[RemovalStep, RemovalStep] = {
     "told": "unrouted",
     "unrouted": "confirmed",
     "confirmed": "drained",
-    "drained": "off",
 }
 
 
@@ -103,13 +104,13 @@ def advance(scene: Scene, removal: RemovalMemory) -> Outcome:
     roster, server = found
     if server.state is PowerState.LOST:
         return Outcome(None)  # healing deals with lost nodes
-    if _is_needed(scene, roster, server):
+    if _may_stay(scene, removal) and _is_needed(scene, roster, server):
         return _cancelled(scene, removal, server)
     return _onward(scene, removal, roster, server)
 
 
 def _onward(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server) -> Outcome:
-    if removal.step == "drained":
+    if removal.step in ("drained", "off"):
         return _power_off(scene, removal, roster, server)
     if not _is_true(scene, removal, roster, server):
         tell = removal.step == "told"
@@ -118,7 +119,8 @@ def _onward(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server
     if after.step != "drained":
         return Outcome(after)
     drained = _drained(scene, removal, roster, server)
-    return Outcome(after, (drained, *_power_off(scene, after, roster, server).steps))
+    outcome = _power_off(scene, after, roster, server)
+    return Outcome(outcome.removal, (drained, *outcome.steps))
 
 
 def _drained(scene: Scene, removal: RemovalMemory, roster: Roster, server: Server) -> Publish:
@@ -132,6 +134,11 @@ def _drained(scene: Scene, removal: RemovalMemory, roster: Roster, server: Serve
         return scene.membership("drained", server.name, message)
     message += f": {cut} requests that are still open after {cap:g} s are cut"
     return scene.membership("drained", server.name, message, {"cut": cut})
+
+
+def _may_stay(scene: Scene, removal: RemovalMemory) -> bool:
+    """Whether what is seen of the node was asked for after the last power-off was sent."""
+    return removal.step != "off" or scene.view.lab_asked > removal.since
 
 
 def _is_needed(scene: Scene, roster: Roster, server: Server) -> bool:
@@ -216,7 +223,8 @@ def _power_off(scene: Scene, removal: RemovalMemory, roster: Roster, server: Ser
         power = standby
     if not allowed or not ledger.may(power, scene.now):
         return Outcome(removal)
-    return Outcome(removal, (ledger.begin(power),))
+    sent = dataclasses.replace(removal, step="off", since=scene.now)
+    return Outcome(sent, (ledger.begin(power),))
 
 
 def _is_over(server: Server) -> bool:

@@ -165,6 +165,53 @@ def test_a_removal_is_cancelled_when_the_node_is_needed_again(world, after_s):
     world.run_until(lambda: not world.agents["agent-3"].draining, 5)
 
 
+def test_one_that_is_turned_off_and_on_again_at_once_is_not_replaced(world):
+    """`labctl start` comes as soon as the server is off, before the scaler hears that it is."""
+    world.desired = 3
+    settle(world, 3)
+    agent = world.agents["agent-3"]
+    agent.wanted, world.desired = Wanted.OFF, 2  # labctl stop
+
+    def start_at_once(operation):
+        if operation == Power("agent-3", "agent", "off"):
+            agent.booted, agent.wanted, world.desired = world.clock.monotonic(), Wanted.ON, 3
+            agent.draining = False
+            return "done, but told as failed"
+        return None
+
+    world.refuses = start_at_once
+    world.run(20)
+    assert world.serving == ["agent-1", "agent-2", "agent-3"]
+    assert "agent-4" not in world.agents
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_removal_is_not_cancelled_while_its_power_off_may_yet_come(world, restarts):
+    """The server-manager died of it, and ends what it had begun when it is back."""
+    world.desired = 3
+    world.run_until(lambda: len(world.serving) == 3)
+
+    def dies(operation):
+        if not isinstance(operation, Power):
+            return None
+        world.is_away = True
+        return "connection reset"
+
+    world.refuses = dies
+    world.desired = 2
+    world.run_until(lambda: world.is_away)
+    world.kill("agent-2")
+    if restarts:
+        world.start()
+    world.run(5)
+    assert world.serving == ["agent-1"]
+    agent = world.agents["agent-3"]
+    agent.wanted, agent.state = Wanted.OFF, PowerState.STOPPED
+    world.is_away, world.refuses = False, lambda operation: None
+    world.run_until(lambda: world.serving == ["agent-1", "agent-2"])
+    assert agent.state is PowerState.STOPPED
+
+
 def test_one_that_a_person_turned_off_is_drained_and_powered_off(world):
     world.desired = 3
     settle(world, 3)
