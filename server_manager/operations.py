@@ -49,10 +49,15 @@ class Operations:
         self._guard = threading.Lock()
         self._locks: dict[str, Lock] = defaultdict(core.executor.lock)
         self._current: dict[str, str] = {}
+        self._booting: set[str] = set()
 
     def current(self, server: ServerRecord) -> str | None:
         """What is being done to a server now."""
         return self._current.get(server.id)
+
+    def may_boot(self, server: ServerRecord) -> bool:
+        """Whether it is being turned on, so that it may run soon even if it is not wanted now."""
+        return server.id in self._booting
 
     def ensure_on(
         self,
@@ -68,7 +73,7 @@ class Operations:
         its lab should no longer be up, DriverFailed when its state is not known.
         """
         driver = self._core.driver(lab)
-        with self._only(server):
+        with self._only(server), self._turning_on(server):
             self._check_wished(lab)
             wanted = self._wanted(server)
             if wanted is Wanted.OFF:
@@ -83,6 +88,8 @@ class Operations:
             if state is PowerState.ABSENT or moved:
                 spec = self._core.server_spec(lab, server)
                 self._do(server, "create", lambda: driver.create(spec))
+                if self._wanted(server) is Wanted.OFF:
+                    return  # that took a while
             created()
             done = (PowerState.RUNNING, PowerState.STARTING)
             if state in done or (wanted is Wanted.STANDBY and state is PowerState.PAUSED):
@@ -106,6 +113,15 @@ class Operations:
                 f" {holder(port)}",
                 "free it: the forwards of an adopted machine are not ours to change",
             )
+
+    @contextlib.contextmanager
+    def _turning_on(self, server: ServerRecord) -> Iterator[None]:
+        """Marked before it is asked whether it is wanted: whoever wants it off after that sees."""
+        self._booting.add(server.id)
+        try:
+            yield
+        finally:
+            self._booting.discard(server.id)
 
     def _move_ports(self, lab: LabRecord, server: ServerRecord) -> bool:
         """Lease other ports for those that another program took while the server was off."""

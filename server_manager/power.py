@@ -30,7 +30,7 @@ class Seen:
     """What the driver says of a lab's servers, by their ids, before a wish is written."""
 
     lost: frozenset[str]  # their machine is positively gone: they do not count
-    on: frozenset[str]  # may run, in whatever way; unknown ones may too
+    on: frozenset[str]  # may run, in whatever way; unknown ones and those that boot may too
 
 
 # Whether a server may be wanted so; called in the transaction that writes it. Raises Conflict.
@@ -103,10 +103,12 @@ class Power:
         return self._look(lab).lost if can_lose else frozenset()
 
     def _look(self, lab: LabRecord) -> Seen:
+        rows = self._core.servers.of(lab.name)
+        booting = frozenset(s.id for s in rows if self._operations.may_boot(s))
         told = self._core.driver(lab).servers(lab.name)
         return Seen(
             lost=frozenset(s.ref.id for s in told if s.state is PowerState.LOST),
-            on=frozenset(s.ref.id for s in told if s.state not in _OFF_FOR_SURE),
+            on=booting | {s.ref.id for s in told if s.state not in _OFF_FOR_SURE},
         )
 
     def row(self, target: Target) -> ServerRecord:
@@ -185,7 +187,10 @@ class Power:
             if s.group == target.group.name and s.name != target.name and s.id not in seen.lost
         ]
         on = sum(s.wanted is Wanted.ON for s in others)
-        leaving = sum(s.wanted is Wanted.OFF and s.id in seen.on for s in others)
+        leaving = sum(
+            s.wanted is Wanted.OFF and (s.id in seen.on or self._operations.may_boot(s))
+            for s in others
+        )
         if scaling and on + leaving >= scaling.max:
             raise self._too_many(target.group, scaling)
 
@@ -241,7 +246,7 @@ class Power:
         with self._core.database.transaction():
             lab = self._check_up(target.lab.name)
             row = self.row(target)
-            if row.wanted is Wanted.ON:
+            if row.wanted is Wanted.ON and row.id not in lost:
                 self._check_spare(lab, target.group, scaling, lost)
             self._core.servers.want(row, Wanted.OFF)
         self._operations.power_off(lab, row)

@@ -10,7 +10,7 @@ import pytest
 from labcore.clock import FakeClock, SystemClock
 from labcore.errors import Conflict, DriverFailed, Forbidden, NotFound, TimedOut, UsageProblem
 from labcore.wire.lab import Desired, PowerState, Wanted
-from server_manager.drivers.base import ServerRef
+from server_manager.drivers.base import DriverServer, ServerRef, ServerSpec
 from server_manager.drivers.fake import CAPABILITIES, Failure, FakeDriver
 from server_manager.executors import Threads
 from tests.server_manager.parts import Parts, make_parts
@@ -49,6 +49,19 @@ class Meddled(FakeDriver):
         super().__init__(clock)
         self.meddle: dict[str, Callable[[], None]] = {}
 
+    def create(self, spec: ServerSpec) -> None:
+        super().create(spec)
+        self.meddle.pop("create", lambda: None)()
+
+    def start(self, ref: ServerRef) -> None:
+        self.meddle.pop("before start", lambda: None)()
+        super().start(ref)
+
+    def servers(self, lab: str) -> tuple[DriverServer, ...]:
+        told = super().servers(lab)
+        self.meddle.pop("servers", lambda: None)()
+        return told
+
     def stop(self, ref: ServerRef, *, force: bool = False) -> None:
         super().stop(ref, force=force)
         self.meddle.pop("stop", lambda: None)()
@@ -56,6 +69,20 @@ class Meddled(FakeDriver):
     def destroy(self, ref: ServerRef) -> None:
         super().destroy(ref)
         self.meddle.pop("destroy", lambda: None)()
+
+
+def test_a_lab_is_told_as_it_was_at_one_moment(tmp_path):
+    """Asking a driver takes a while, and a person may turn something on meanwhile."""
+    clock = FakeClock()
+    driver = Meddled(clock)
+    parts = make_parts(tmp_path, driver=driver, clock=clock)
+    parts.up(scaling={"min": 2, "max": 4})
+    driver.meddle["servers"] = lambda: on(parts, "agent-3")
+    lab = parts.manager.lab("demo")
+    group = lab.group("agent")
+    assert group is not None
+    assert group.desired_count == sum(s.wanted is Wanted.ON for s in lab.members("agent"))
+    assert parts.count() == 3
 
 
 class TestAPerson:
@@ -235,6 +262,44 @@ class TestTheScaler:
             "agent-2": "running",
             "agent-3": "stopped",
         }
+
+    def test_may_turn_off_a_lost_one_at_the_minimum(self, parts):
+        """It does not count, so that nothing becomes less."""
+        parts.up(scaling={"min": 2, "max": 4})
+        parts.driver.tell("demo", "agent-1", PowerState.LOST)
+        on(parts, "agent-3", by_scaler=True)
+        with pytest.raises(DriverFailed, match="agent-1 is lost"):
+            off(parts, "agent-1", by_scaler=True)
+        assert parts.wanted()["agent-1"] == "off"
+
+    def test_does_not_start_what_is_turned_off_while_it_is_made(self, tmp_path):
+        clock = FakeClock()
+        driver = Meddled(clock)
+        parts = make_parts(tmp_path, driver=driver, clock=clock)
+        parts.up(scaling={"min": 1, "max": 3})
+
+        def turn_off() -> None:
+            parts.core.servers.want(parts.core.servers.get("demo", "agent-3"), Wanted.OFF)
+
+        driver.meddle["create"] = turn_off
+        on(parts, "agent-3", by_scaler=True)
+        assert parts.states()["agent-3"] == "stopped"
+
+    def test_there_is_no_room_while_one_that_is_to_go_still_boots(self, tmp_path):
+        clock = FakeClock()
+        driver = Meddled(clock)
+        parts = make_parts(tmp_path, driver=driver, clock=clock)
+        groups = [{"name": "control", "role": "control"}, {"name": "agent", "count": 1}]
+        parts.up(scaling={"min": 1, "max": 2, "standby": 1}, groups=groups)
+
+        def turn_off_and_another_on() -> None:
+            parts.core.servers.want(parts.core.servers.get("demo", "agent-2"), Wanted.OFF)
+            with pytest.raises(Conflict, match="maximum"):
+                on(parts, "agent-3", by_scaler=True)
+
+        driver.meddle["before start"] = turn_off_and_another_on
+        on(parts, "agent-2", by_scaler=True)
+        assert driver.meddle == {}
 
     def test_removal_may_be_for_good(self, parts):
         parts.up(scaling={"min": 1, "max": 3, "removal": "destroy"}, groups=GROUPS_OF_TWO)
