@@ -37,8 +37,8 @@ test-virtualbox: $(READY) ## Run the tests that need VirtualBox
 
 SEEDS := 10000
 
-soak: $(READY) ## Simulate many labs with faults: make soak SEEDS=10000
-	@$(BIN)/python -m tests.simulation --seeds 1:$(SEEDS)
+soak: $(READY) ## Simulate many labs with faults: make soak SEEDS=10000, or 2501:5000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 bench: $(READY) ## Measure
 	@$(BIN)/python -m benchmarks

@@ -1,83 +1,122 @@
-"""What befalls a lab: each fault is a function that does it now and says what it did.
+"""What befalls a lab. Each fault has a name under which `World.fired` counts how often it really
+took effect: not that it was planned, but that a call failed, a process died, a lie was told.
 
-"" means that there was nothing to do it to. Whatever lasts ends by itself, or with `end`.
+Every life meets one certain fault, by its seed, and is provoked until that has taken effect; the
+others are drawn. So any run of as many lives as there are faults meets all of them.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from labcore.errors import LabError
-from labcore.wire.lab import Mode, PowerState
+from labcore.wire.lab import PowerState
 from server_manager.drivers.fake import Failure
+from tests.simulation import people
+from tests.simulation.deaths import Crossings
 from tests.simulation.machines import Illness, Lie
+from tests.simulation.people import an_agent, any_node
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-
-class Fault(Protocol):
-    """See the module."""
-
-    __name__: str
-
-    def __call__(self, world: World) -> str:
-        """Do it now."""
-        ...
-
-
-def _agent(world: World) -> str | None:
-    names = sorted(world.running())
-    return world.rng.choice(names) if names else None
+Act = Callable[["World"], str]
+CALLS = ("create", "start", "stop", "destroy", "pause", "resume")
+WRITES = ("a write", "a journal's begin", "a journal's end")
+ACTS = (
+    "power on", "power off", "power standby", "power pause", "route", "drain", "undrain", "count",
+)  # fmt: skip
+LIES: tuple[Lie, ...] = (
+    "zero", "full", "nan", "negative", "old", "stranger", "garbage", "half", "silent",
+)  # fmt: skip
+ILLNESSES: tuple[Illness, ...] = ("timeout", "error", "half")
 
 
-def _any(world: World) -> str:
-    return f"agent-{world.rng.randint(1, world.scaling.max + world.scaling.standby)}"
+@dataclass(frozen=True)
+class Fault:
+    """`begin` plans it and says what it did; "" means that there was nothing to do it to.
+
+    Whatever lasts ends by itself, or with `end`. `provokes` is what makes it take effect.
+    """
+
+    fires: str
+    begin: Act
+    provokes: str = ""
+
+
+def _at_once(act: Act) -> Fault:
+    """A fault that takes effect when it begins."""
+    name = getattr(act, "__name__", "").lstrip("_")
+
+    def begin(world: World) -> str:
+        text = act(world)
+        world.fired[name] += bool(text)
+        return text
+
+    return Fault(name, begin)
 
 
 # ---------------------------------------------------------------------- the driver
 
 
-def driver_fails(world: World) -> str:
+def _call_fails(operation: str, failure: Failure, world: World) -> str:
     rng = world.rng
-    operation = rng.choice(("create", "start", "start", "stop", "stop", "destroy", "get"))
-    failure = rng.choice(tuple(Failure))
-    node = _any(world) if rng.random() < 0.5 or operation == "get" else None
+    node = any_node(world) if rng.random() < 0.2 or operation == "get" else None
     times, limit_s = rng.randint(1, 3), rng.choice((1.0, 6.0, 25.0))
     world.driver.fail(operation, failure, node=node, times=times, limit_s=limit_s)
     return f"{times} x {operation} of {node or 'any'}: {failure} ({limit_s:g} s)"
 
 
-def slow_boot(world: World) -> str:
-    node, seconds = _any(world), world.rng.uniform(5.0, 30.0)
+def _boots_slowly(world: World) -> str:
+    node, seconds = any_node(world), world.rng.uniform(5.0, 30.0)
     world.driver.set_boot(world.lab, node, seconds)
+    _boots_soon(world, node)
     return f"{node} will boot for {seconds:.0f} s"
 
 
-def boot_failure(world: World) -> str:
-    node = _any(world)
-    if world.rng.random() < 0.5:
-        world.driver.bad_boots[node] = world.rng.uniform(0.0, 3.0)
-        return f"{node} will die while it boots"
+def _dies_booting(world: World) -> str:
+    node = any_node(world)
+    world.driver.bad_boots[node] = world.rng.uniform(0.0, 3.0)
+    _boots_soon(world, node)
+    return f"{node} will die while it boots"
+
+
+def _has_no_app(world: World) -> str:
+    node = any_node(world)
     world.agents.broken_boots.add(node)
+    _boots_soon(world, node)
     return f"{node} will boot, but its app will not come up"
 
 
-def dies(world: World) -> str:
-    node = _agent(world)
+def _boots_soon(world: World, node: str) -> None:
+    if node in world.running():
+        world.driver.die(world.lab, node, after_s=world.rng.uniform(0.0, 2.0))
+    else:
+        people.provoke(world, "create")
+
+
+def _dies(world: World) -> str:
+    node = an_agent(world)
     if node is None:
         return ""
     world.driver.die(world.lab, node)
     return f"{node} dies"
 
 
-def told_wrongly(world: World) -> str:
-    node = _agent(world)
+def _control_dies(world: World) -> str:
+    if not world.control_runs():
+        return ""
+    world.driver.die(world.lab, "control")
+    return "the control node dies"
+
+
+def _is_told(state: PowerState, world: World) -> str:
+    node = an_agent(world)
     if node is None:
         return ""
-    state = world.rng.choice((PowerState.UNKNOWN, PowerState.UNKNOWN, PowerState.LOST))
     world.driver.tell(world.lab, node, state)
     seconds = world.rng.uniform(0.5, 15.0)
 
@@ -91,15 +130,11 @@ def told_wrongly(world: World) -> str:
 
 # ---------------------------------------------------------------------- agents
 
-LIES: tuple[Lie, ...] = (
-    "zero", "full", "nan", "negative", "old", "stranger", "garbage", "half", "silent",
-)  # fmt: skip
-ILLNESSES: tuple[Illness, ...] = ("timeout", "error", "half")
 
-
-def lies(world: World) -> str:
-    nodes = [n for n in sorted(world.running()) if world.rng.random() < 0.6]
-    lie, seconds = world.rng.choice(LIES), world.rng.uniform(1.0, 20.0)
+def _lies(lie: Lie, world: World) -> str:
+    running = sorted(world.running())
+    nodes = [n for n in running if world.rng.random() < 0.6] or running[:1]
+    seconds = world.rng.uniform(1.0, 20.0)
     for node in nodes:
         world.agents[node].lie = lie
 
@@ -111,11 +146,11 @@ def lies(world: World) -> str:
     return f"metrics of {' '.join(nodes)}: {lie} for {seconds:.1f} s" if nodes else ""
 
 
-def falls_ill(world: World) -> str:
-    node = _agent(world)
+def _falls_ill(illness: Illness, world: World) -> str:
+    node = an_agent(world)
     if node is None:
         return ""
-    illness, seconds = world.rng.choice(ILLNESSES), world.rng.uniform(0.5, 15.0)
+    seconds = world.rng.uniform(0.5, 15.0)
     world.agents[node].illness = illness
 
     def over() -> None:
@@ -125,31 +160,31 @@ def falls_ill(world: World) -> str:
     return f"{node} is ill: {illness} for {seconds:.1f} s"
 
 
-def is_deaf(world: World) -> str:
-    node = _any(world)
-    world.agents[node].deaf = True
-    return f"{node} does not hear that it drains"
+def _is_deaf(world: World) -> str:
+    for node in world.names():
+        world.agents[node].deaf = True
+    return "agents do not hear that they drain"
 
 
 # ---------------------------------------------------------------------- the balancer
 
 
-def test_refused(world: World) -> str:
+def _test_fails(world: World) -> str:
     world.balancer.faults.refuse_tests = world.rng.randint(1, 3)
     return f"nginx -t fails {world.balancer.faults.refuse_tests} times"
 
 
-def reload_ignored(world: World) -> str:
+def _reload_is_ignored(world: World) -> str:
     world.balancer.faults.ignore_reloads = world.rng.randint(1, 2)
     return f"{world.balancer.faults.ignore_reloads} reloads are lost"
 
 
-def workers_stay(world: World) -> str:
+def _workers_stay(world: World) -> str:
     world.balancer.faults.stuck_workers = 1
     return "old workers will not go"
 
 
-def nginx_dies(world: World) -> str:
+def _nginx_dies(world: World) -> str:
     if world.is_dark:
         return ""
     world.balancer.faults.down = True
@@ -158,52 +193,42 @@ def nginx_dies(world: World) -> str:
     return f"nginx dies, for {seconds:.1f} s"
 
 
-# ---------------------------------------------------------------------- the scaler
+# ---------------------------------------------------------------------- the two processes of ours
 
 
-def scaler_crashes(world: World) -> str:
-    if not world.scaler.alive:
-        return ""
-    world.scaler.dies_at = world.scaler.crossed + world.rng.randint(1, 12)
+def _dies_at(which: Callable[[World], Crossings], where: str, world: World) -> str:
+    which(world).plan(where)
+    return f"a death {where}"
+
+
+def _scaler_dies_soon(world: World) -> str:
+    world.scaler.crossings.plan(None, world.rng.randint(1, 12))
     return "the scaler will die soon"
 
 
-def scaler_disk_full(world: World) -> str:
-    world.scaler.store.full = True
-    seconds = world.rng.uniform(1.0, 10.0)
-
-    def over() -> None:
-        world.scaler.store.full = False
-
-    world.loop.later(seconds, over)
-    return f"the scaler's disk is full for {seconds:.1f} s"
-
-
-# ---------------------------------------------------------------------- the server-manager
-
-
-def manager_crashes(world: World) -> str:
-    world.host.dies_at = world.host.crossed + world.rng.randint(1, 14)
+def _manager_dies_soon(world: World) -> str:
+    world.host.crossings.plan(None, world.rng.randint(1, 14))
     return "the server-manager will die soon"
 
 
-def manager_killed(world: World) -> str:
+def _manager_is_killed(world: World) -> str:
     world.host.kill()
     return "kill -9 of the server-manager"
 
 
-def manager_disk_full(world: World) -> str:
-    world.host.disk_faults.full = True
+def _disk_is_full(whose: str, world: World) -> str:
+    disk = world.scaler.store if whose == "scaler" else world.host.disk_faults
+    disk.full = True
     seconds = world.rng.uniform(1.0, 10.0)
 
     def over() -> None:
-        world.host.disk_faults.full = False
+        disk.full = False
 
     world.loop.later(seconds, over)
-    return f"the server-manager's disk is full for {seconds:.1f} s"
+    return f"the {whose}'s disk is full for {seconds:.1f} s"
 
 
-def partition(world: World) -> str:
+def _is_parted(world: World) -> str:
     world.client.unreachable = True
     seconds = world.rng.uniform(1.0, 15.0)
 
@@ -214,129 +239,99 @@ def partition(world: World) -> str:
     return f"the scaler does not reach the server-manager for {seconds:.1f} s"
 
 
-# ---------------------------------------------------------------------- people and load
+def _answers_are_cut(world: World) -> str:
+    """Half-closed HTTP: what was asked for is done, but whoever asked does not hear of it."""
+    world.client.cuts = world.rng.randint(1, 4)
+    return f"{world.client.cuts} answers of the server-manager are cut"
 
 
-def _asks(world: World, work: Callable[[], object]) -> None:
-    """A person asks the server-manager for something, and takes no for an answer."""
-
-    def ask() -> None:
-        try:
-            world.host.call(work, cause="person", timeout_s=90.0)
-        except LabError as error:
-            world.note(f"a person is refused: {error.message}")
-
-    world.loop.spawn(world.person, ask, cause="person")
+# ---------------------------------------------------------------------- all of them
 
 
-def person_scales(world: World) -> str:
-    count = world.rng.randint(world.scaling.min, world.scaling.max)
-
-    def ask() -> None:
-        if not world.scaler.alive:
-            return
-        try:
-            world.scaler.desk.scale(count, None)
-        except LabError as error:
-            world.note(f"a person is refused: {error.message}")
-
-    world.loop.spawn(world.person, ask, cause="person")
-    return f"a person scales to {count}"
+def _deaths(process: str, which: Callable[[World], Crossings], places: list[str]) -> list[Fault]:
+    return [
+        Fault(
+            f"{process} dies {where}",
+            partial(_dies_at, which, where),
+            where.removeprefix("before ").removeprefix("after "),
+        )
+        for where in places
+    ]
 
 
-def person_sets_mode(world: World) -> str:
-    modes: tuple[Mode, ...] = ("auto", "manual")
-    mode = world.rng.choice(modes)
-    manager = world.host.manager
-    _asks(world, lambda: manager.set_group(world.lab, "agent", None, mode))
-    return f"a person sets mode {mode}"
-
-
-def person_powers(world: World) -> str:
-    node, action = _any(world), world.rng.choice(("on", "off"))
-    power = world.host.manager.power
-
-    def work() -> None:
-        target = power.find(node, world.lab)
-        (power.on if action == "on" else power.off)(target, by_scaler=False)
-
-    _asks(world, work)
-    return f"a person turns {action} {node}"
-
-
-def person_acts(world: World) -> str:
-    node = _agent(world)
-    action = world.rng.choice(("kill", "pause", "pause", "resume"))
-    if node is None:
-        return ""
-    power = world.host.manager.power
-    _asks(world, lambda: power.act(power.find(node, world.lab), action))
-    return f"a person's {action} of {node}"
-
-
-def person_downs(world: World) -> str:
-    """And up again a little later, maybe before it is down."""
-    manager, host = world.host.manager, world.host
-
-    def up_again() -> None:
-        _asks(world, lambda: host.manager.put(world.lab, world.file))
-
-    _asks(world, lambda: manager.down(world.lab))
-    world.loop.later(world.rng.uniform(0.5, 10.0), up_again)
-    return "a person's down"
-
-
-def person_cancels(world: World) -> str:
-    manager = world.host.manager
-    _asks(world, lambda: manager.cancel(world.lab))
-    return "a person cancels what is on"
-
-
-def control_dies(world: World) -> str:
-    if not world.control_runs():
-        return ""
-    world.driver.die(world.lab, "control")
-    return "the control node dies"
-
-
-def person_ups(world: World) -> str:
-    manager = world.host.manager
-    _asks(world, lambda: manager.put(world.lab, world.file))
-    return "a person's up"
-
-
-def person_plans(world: World) -> str:
-    manager, lab = world.host.manager, world.lab
-
-    def work() -> None:
-        world.check_dry_run(lambda: manager.plan(lab))
-
-    _asks(world, work)
-    return "a person asks for a plan"
-
-
-def demand_changes(world: World) -> str:
-    world.agents.load.demand = world.rng.uniform(5.0, 110.0 * world.scaling.max)
-    return f"demand is {world.agents.load.demand:.0f} %"
-
-
-KINDS: tuple[Fault, ...] = (
-    driver_fails, driver_fails, driver_fails, slow_boot, boot_failure, dies, dies, told_wrongly,
-    told_wrongly, lies, lies, falls_ill, falls_ill, is_deaf, test_refused, reload_ignored,
-    workers_stay, nginx_dies, scaler_crashes, scaler_crashes, scaler_disk_full, manager_crashes,
-    manager_crashes, manager_killed, manager_disk_full, partition, person_scales, person_scales,
-    person_sets_mode, person_powers, person_powers, person_acts, person_ups,
-    person_downs, person_cancels, control_dies,
-    person_plans,
+_MANAGER_PLACES = [
+    *(f"{when} {what}" for when in ("before", "before the commit of", "after") for what in WRITES),
+    *(f"{when} {what}" for when in ("before", "after") for what in CALLS),
+]
+_SCALER_PLACES = [
+    f"{when} {what}" for when in ("before", "after") for what in ("its state is saved", *ACTS)
+]
+# How often each family is drawn, and who is in it.
+FAMILIES: tuple[tuple[int, list[Fault]], ...] = (
+    (4, [
+        Fault(f"{call}: {failure}", partial(_call_fails, call, failure), call)
+        for call in (*CALLS, "get")
+        for failure in Failure
+    ]),
+    (3, [
+        Fault("a slow boot", _boots_slowly),
+        Fault("a death while it boots", _dies_booting),
+        Fault("a boot without an app", _has_no_app),
+    ]),
+    (2, [_at_once(_dies)]),
+    (1, [_at_once(_control_dies)]),
+    (1, [Fault("told error", people.breaks)]),
+    (2, [
+        Fault(f"told {state}", partial(_is_told, state))
+        for state in (PowerState.UNKNOWN, PowerState.LOST)
+    ]),
+    (2, [Fault(f"metrics: {lie}", partial(_lies, lie)) for lie in LIES]),
+    (2, [Fault(f"health: {illness}", partial(_falls_ill, illness)) for illness in ILLNESSES]),
+    (1, [Fault("a drain that is not heard", _is_deaf, "drain")]),
+    (3, [
+        Fault("nginx -t fails", _test_fails, "route"),
+        Fault("a reload is ignored", _reload_is_ignored, "route"),
+        Fault("old workers stay", _workers_stay, "route"),
+        Fault("nginx does not run", _nginx_dies),
+    ]),
+    (2, _deaths("the scaler", lambda world: world.scaler.crossings, _SCALER_PLACES)),
+    (1, [_at_once(_scaler_dies_soon)]),
+    (2, _deaths("the server-manager", lambda world: world.host.crossings, _MANAGER_PLACES)),
+    (1, [_at_once(_manager_dies_soon)]),
+    (1, [_at_once(_manager_is_killed)]),
+    (2, [
+        Fault(f"the {whose}'s disk is full", partial(_disk_is_full, whose), "start")
+        for whose in ("scaler", "server-manager")
+    ]),
+    (2, [
+        Fault("the server-manager is not reached", _is_parted),
+        Fault("the server-manager's answer is cut", _answers_are_cut, "drain"),
+    ]),
+    (9, [
+        _at_once(act)
+        for act in (
+            people.person_scales, people.person_sets_mode, people.person_powers,
+            people.person_acts, people.person_ups, people.person_downs, people.person_cancels,
+            people.person_plans,
+        )
+    ]),
 )  # fmt: skip
-CALM: tuple[Fault, ...] = (person_scales, person_plans)
+ALL: tuple[Fault, ...] = tuple(fault for _, family in FAMILIES for fault in family)
+CALM: tuple[Fault, ...] = (_at_once(people.person_scales), _at_once(people.person_plans))
+DEMAND = _at_once(people.demand_changes)
+
+
+def certain(seed: int) -> Fault:
+    """The fault that this life meets whatever else befalls it."""
+    return ALL[seed % len(ALL)]
 
 
 def draw(rng: random.Random, length: float, *, calm: bool) -> list[tuple[float, Fault]]:
     """When what befalls: demand changes now and then, and a handful of faults."""
-    kinds = CALM if calm else KINDS
-    chosen: list[Fault] = [rng.choice(kinds) for _ in range(rng.randint(2, 12))]
-    chosen += [demand_changes] * rng.randint(1, 3)
+    families = [(1, list(CALM))] if calm else FAMILIES
+    weights = [weight for weight, _ in families]
+    drawn = rng.choices([family for _, family in families], weights, k=rng.randint(2, 12))
+    chosen = [rng.choice(family) for family in drawn] + [DEMAND] * rng.randint(1, 3)
     return [(rng.uniform(0.0, length), fault) for fault in chosen]
 
 
@@ -350,7 +345,9 @@ def end(world: World) -> None:
     faults.refuse_tests = faults.ignore_reloads = faults.stuck_workers = 0
     world.start_nginx()
     world.scaler.store.full = world.host.disk_faults.full = world.client.unreachable = False
-    world.scaler.dies_at = world.host.dies_at = None
+    world.client.cuts = 0
+    world.scaler.crossings.forget()
+    world.host.crossings.forget()
     wanted = world.wanted()
     for node in world.names():
         if wanted.get(node) != "standby":

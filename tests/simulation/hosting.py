@@ -6,6 +6,7 @@ import contextlib
 import random
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from server_manager.drivers.fake import FakeDriver
 from server_manager.events import EventLog
 from server_manager.executors import Executor, Task, outcome
 from server_manager.images.records import ImageRecords
-from server_manager.journal import Journal
+from server_manager.journal import Journal, Operation
 from server_manager.manager import Manager
 from server_manager.paths import StatePaths
 from server_manager.ports import Ports
@@ -31,11 +32,13 @@ from server_manager.registry import Labs, Servers, Settings
 from server_manager.routes_labs import GroupRequest
 from server_manager.secrets import Secrets
 from server_manager.ssh_keys import SshKeys
+from tests.simulation.deaths import Crossings
 from tests.simulation.loop import Killed, Lock, Loop, Process
 from tests.simulation.machines import SimDriver
 
 T = TypeVar("T")
 WRITES = ("INSERT", "UPDATE", "DELETE")
+WRITTEN = ("after a write", "after a journal's begin", "after a journal's end")
 
 
 def new_disk() -> sqlite3.Connection:
@@ -47,14 +50,16 @@ def new_disk() -> sqlite3.Connection:
 
 
 class Disk:
-    """What may go wrong when the server-manager writes."""
+    """What may go wrong when the server-manager writes; `fired` counts how often it did."""
 
-    def __init__(self) -> None:
+    def __init__(self, fired: Counter[str] | None = None) -> None:
         self.full = False
+        self._fired = Counter() if fired is None else fired
 
     def check(self) -> None:
         """Raise what SQLite raises when it cannot write."""
         if self.full:
+            self._fired["the server-manager's disk is full"] += 1
             raise sqlite3.OperationalError("database or disk is full")
 
 
@@ -72,6 +77,7 @@ class SimDatabase(Database):
         self._connection = disk
         self._crossing: Callable[[str], None] = lambda where: None
         self._disk = Disk()
+        self._writes = "a write"
         self._upgrade(Path("memory"))
         self._crossing, self._disk = crossing, faults
 
@@ -82,12 +88,17 @@ class SimDatabase(Database):
             with super().transaction() as connection:
                 yield connection
             return
-        self._crossing("before a write")
+        self.writes("a write")
         with super().transaction() as connection:
             yield connection
             self._disk.check()
-            self._crossing("before a commit")
-        self._crossing("after a write")
+            self._crossing(f"before the commit of {self._writes}")
+        self._crossing(f"after {self._writes}")
+
+    def writes(self, what: str) -> None:
+        """Within a transaction: name what is written in it. The process may die there."""
+        self._writes = what
+        self._crossing(f"before {what}")
 
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """See Database."""
@@ -98,6 +109,26 @@ class SimDatabase(Database):
         found = super().rows(sql, *values)
         self._crossing("after a write")
         return found
+
+
+class SimJournal(Journal):
+    """A Journal of which it is known when it writes."""
+
+    def __init__(self, database: SimDatabase, clock: Clock) -> None:
+        super().__init__(database, clock)
+        self._sim = database
+
+    def begin(self, lab: str, node: str, operation: Operation) -> int:
+        """See Journal."""
+        with self._sim.transaction():
+            self._sim.writes("a journal's begin")
+            return super().begin(lab, node, operation)
+
+    def end(self, seq: int, error: str | None = None) -> None:
+        """See Journal."""
+        with self._sim.transaction():
+            self._sim.writes("a journal's end")
+            super().end(seq, error)
 
 
 class SimExecutor:
@@ -132,7 +163,7 @@ class SimExecutor:
 
 def make_core(
     folder: Path,
-    database: Database,
+    database: SimDatabase,
     driver: FakeDriver,
     prober: Prober,
     clock: Clock,
@@ -148,8 +179,8 @@ def make_core(
         servers=Servers(database),
         settings=Settings(database),
         events=EventLog(database, clock),
-        journal=Journal(database, clock),
         images=ImageRecords(database),
+        journal=SimJournal(database, clock),
         ports=Ports(database, is_free=lambda port: True),
         secrets=Secrets(paths),
         ssh_keys=SshKeys(paths),
@@ -167,20 +198,25 @@ class Host:
     """The machine on which the server-manager runs, dies and is started again."""
 
     def __init__(
-        self, folder: Path, loop: Loop, rng: random.Random, note: Callable[[str], None]
+        self,
+        folder: Path,
+        loop: Loop,
+        rng: random.Random,
+        note: Callable[[str], None],
+        fired: Counter[str],
     ) -> None:
         self.folder = folder
         self.loop = loop
         self.disk = new_disk()
-        self.disk_faults = Disk()
+        self.disk_faults = Disk(fired)
         self.effect_watch: Callable[[str, ServerRef], None] = lambda operation, ref: None
-        self.driver = SimDriver(loop, rng, self)
+        self.driver = SimDriver(loop, rng, self, fired)
         self.prober: Prober
         self.on_start: Callable[[], None] = lambda: None  # before each start but the first
+        self.on_written: Callable[[], None] = lambda: None  # after each write, if it survives that
         self.process: Process | None = None
         self.manager: Manager
-        self.crossed = 0
-        self.dies_at: int | None = None  # the number of the crossing
+        self.crossings = Crossings("the server-manager", self._die, fired)
         self.restart_s: Callable[[], float] = lambda: rng.uniform(0.2, 8.0)
         self._note = note
 
@@ -211,7 +247,7 @@ class Host:
         """Let the server-manager die now, and come back after a while."""
         if self.process is not None and self.process.alive:
             self._note("the server-manager dies")
-            self.dies_at = None
+            self.crossings.forget()
             self.loop.kill(self.process)
             self.loop.later(self.restart_s(), self._come_back)
 
@@ -229,13 +265,15 @@ class Host:
 
         return crossing
 
+    def _die(self, where: str) -> None:
+        self._note(f"(died {where})")
+        self.kill()
+
     def crossing(self, where: str) -> None:
-        """A place where the server-manager may die."""
-        self.crossed += 1
-        if self.dies_at is not None and self.crossed >= self.dies_at:
-            self._note(f"(died {where})")
-            self.kill()
-            raise Killed
+        """See Watcher."""
+        self.crossings.cross(where)
+        if where in WRITTEN:
+            self.on_written()
 
     def effect(self, operation: str, ref: ServerRef) -> None:
         """See Watcher."""
@@ -249,17 +287,16 @@ class Host:
 
 
 class Client:
-    """hands.Manager without HTTP: what the routes do for the scaler of one lab.
+    """hands.Manager without HTTP: what the routes do for the scaler of one lab."""
 
-    Values cross it as JSON would carry them.
-    """
-
-    def __init__(self, host: Host, lab: str) -> None:
+    def __init__(self, host: Host, lab: str, fired: Counter[str]) -> None:
+        self._fired = fired
         self.unreachable = False
+        self.cuts = 0  # so many answers are lost: what was asked for is done
         self.note: Callable[[str], None] = lambda text: None
         self._host = host
         self._lab = lab
-        self._last: tuple[Lab, Lab] | None = None
+        self._asked = 0
 
     def lab(self, lab: str) -> Lab:
         """See hands.Manager."""
@@ -268,22 +305,29 @@ class Client:
             self._host.manager.power.heard_from_scaler(lab)
             return self._host.manager.lab(lab)
 
+        if self.answers_at_once:
+            return self._travelled(work())  # the same without a switch of threads, which is costly
+        return self._travelled(self._call(work))
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether asking for the lab does not wait for anything."""
         process = self._host.process
-        if self._host.driver.may_hang or self.unreachable or not (process and process.alive):
-            return self._travelled(self._call(work))
-        return self._travelled(work())  # the same without a switch of threads, which is costly
+        is_well = not (self._host.driver.may_hang or self.unreachable or self.cuts)
+        return is_well and process is not None and process.alive
 
     def _travelled(self, lab: Lab) -> Lab:
-        if self._last is None or self._last[0] != lab:
-            self._last = lab, decode(Lab, encode(lab))
-        return self._last[1]
+        """As JSON would carry it, now and then: it is costly, and nothing can change a Lab."""
+        self._asked += 1
+        return decode(Lab, encode(lab)) if self._asked % 8 == 1 else lab
 
     def set_group(
         self, lab: str, group: str, *, desired_count: int | None = None, mode: Mode | None = None
     ) -> None:
         """See hands.Manager. Its caller holds a real lock meanwhile, so that it never sleeps."""
         manager = self._host.manager
-        if self.unreachable or self._host.process is None or not self._host.process.alive:
+        self._check_reachable()
+        if self._host.process is None or not self._host.process.alive:
             raise Unreachable("connection refused")
         wish = decode(GroupRequest, encode(GroupRequest(desired_count, mode)))
         self._check_up(lab)
@@ -293,6 +337,7 @@ class Client:
             raise Unreachable("connection reset") from None
         except sqlite3.Error as error:
             raise LabError(f"internal error: {error}") from error
+        self._check_uncut()
 
     def _check_up(self, lab: str) -> None:
         if self._host.manager.core.labs.get(lab).desired is not Desired.UP:
@@ -332,6 +377,18 @@ class Client:
         self._call(work)
 
     def _call(self, work: Callable[[], T], timeout_s: float = 4.0) -> T:
+        self._check_reachable()
+        result = self._host.call(work, cause="scaler", timeout_s=timeout_s)
+        self._check_uncut()
+        return result
+
+    def _check_reachable(self) -> None:
         if self.unreachable:
+            self._fired["the server-manager is not reached"] += 1
             raise Unreachable("no route to the server-manager")
-        return self._host.call(work, cause="scaler", timeout_s=timeout_s)
+
+    def _check_uncut(self) -> None:
+        if self.cuts:
+            self.cuts -= 1
+            self._fired["the server-manager's answer is cut"] += 1
+            raise Unreachable("the connection was closed before its answer")

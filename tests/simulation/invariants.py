@@ -14,6 +14,7 @@ from control_node.scaler.state import State
 from control_node.scaler.types import Operation, Power, TellDrain
 from labcore.wire.lab import Desired, Lab, LabState, PowerState, Wanted
 from server_manager.drivers.base import ServerRef
+from tests.simulation.loop import Broken
 from tests.simulation.machines import ON
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 LATE_S = 10.0
 OFFS = ("stop", "destroy", "pause")
 OURS = ("scaler", "recovery", "run")  # on whose behalf servers must not be taken from under nginx
-
-
-class Broken(BaseException):
-    """An invariant that does not hold. Not an Exception: the code under test may not handle it."""
 
 
 @dataclass

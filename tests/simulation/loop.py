@@ -20,10 +20,15 @@ from labcore.clock import FakeClock
 from labcore.errors import LabError, Unreachable
 
 T = TypeVar("T")
+MOST_AT_ONCE = 20_000  # events and waits at one moment: more of them means that time stands still
 
 
 class Killed(BaseException):
     """The process that runs this code has died. Not an Exception: nobody may handle it."""
+
+
+class Broken(BaseException):
+    """Something that must hold does not. Not an Exception, either."""
 
 
 class Process:
@@ -130,9 +135,10 @@ class Loop:
     def __init__(self) -> None:
         self.clock = VirtualClock(self)
         self.current: Task | None = None
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._until = 0.0
+        self._moment, self._at_once = 0.0, 0
         self._failure: BaseException | None = None
         self._processes: list[Process] = []
 
@@ -146,7 +152,7 @@ class Loop:
         self._processes.append(Process(name))
         return self._processes[-1]
 
-    def later(self, seconds: float, event: Callable[[], None]) -> None:
+    def later(self, seconds: float, event: Callable[[], object]) -> None:
         """Let something happen then. It must not sleep."""
         heapq.heappush(self._queue, (self.now + seconds, next(self._numbers), event))
 
@@ -188,12 +194,20 @@ class Loop:
     def sleep(self, seconds: float) -> None:
         """Of a task: go on after `seconds`. Raises Killed if its process dies meanwhile."""
         task = self._here()
+        self._count()
         waits, until = task.waits + 1, self.now + max(0.0, seconds)
         if until <= self._until and not (self._queue and self._queue[0][0] <= until):
             self.clock.advance(max(0.0, seconds))  # nothing happens meanwhile: no need to switch
             return
         self.later(max(0.0, seconds), lambda: self._wake(task, waits))
         self._suspend(task)
+
+    def _count(self) -> None:
+        if self.now != self._moment:
+            self._moment, self._at_once = self.now, 0
+        self._at_once += 1
+        if self._at_once > MOST_AT_ONCE:
+            raise Broken("time goes on: somebody waits again and again for no time at all")
 
     def _here(self) -> Task:
         if self.current is None:
@@ -282,6 +296,7 @@ class Loop:
         while self._queue and self._queue[0][0] <= until:
             at, _, event = heapq.heappop(self._queue)
             self.clock.advance(max(0.0, at - self.now))
+            self._count()
             event()
             if self._failure is not None:
                 raise self._failure

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from control_node.scaler.fetch import Reply
 from labcore.wire.lab import PowerState
-from server_manager.drivers.base import ServerRef, ServerSpec
-from server_manager.drivers.fake import FakeDriver, _Server
+from server_manager.drivers.base import DriverServer, ServerRef, ServerSpec
+from server_manager.drivers.fake import FakeDriver, _Plan, _Server
 from tests.simulation.loop import Loop
 
 GIB = 1024**3
@@ -33,10 +34,16 @@ class Watcher(Protocol):
 
 
 class SimDriver(FakeDriver):
-    """A FakeDriver whose changes take time and are watched, and of which the truth is known."""
+    """A FakeDriver whose changes take time and are watched, and of which the truth is known.
 
-    def __init__(self, loop: Loop, rng: random.Random, watcher: Watcher) -> None:
+    `fired` counts the faults that it really commits.
+    """
+
+    def __init__(
+        self, loop: Loop, rng: random.Random, watcher: Watcher, fired: Counter[str]
+    ) -> None:
         super().__init__(loop.clock)
+        self._fired = fired
         self.bad_boots: dict[str, float] = {}  # node -> seconds that its next life lasts
         self.takes_s = (0.01, 0.05)
         self.changed: Callable[[], None] = lambda: None  # called after each change
@@ -52,14 +59,33 @@ class SimDriver(FakeDriver):
         def watched() -> None:
             self._watcher.effect(operation, ref)
             do()
-            if operation == "start" and ref.name in self.bad_boots:
-                self.die(ref.lab, ref.name, after_s=self.bad_boots.pop(ref.name))
+            if operation == "start":
+                self._started(ref)
             self.changed()
 
-        self._watcher.crossing(f"before {operation} {ref.name}")
+        self._watcher.crossing(f"before {operation}")
         self._loop.sleep(self._rng.uniform(*self.takes_s))
         super()._call(operation, ref, watched)
-        self._watcher.crossing(f"after {operation} {ref.name}")
+        self._watcher.crossing(f"after {operation}")
+
+    def _started(self, ref: ServerRef) -> None:
+        if self.boot_of(ref.lab, ref.name) and self.life(ref.lab, ref.name) == self._loop.now:
+            self._fired["a slow boot"] += 1
+        if ref.name in self.bad_boots:
+            self._fired["a death while it boots"] += 1
+            self.die(ref.lab, ref.name, after_s=self.bad_boots.pop(ref.name))
+
+    def _take_plan(self, operation: str, node: str) -> _Plan | None:
+        plan = super()._take_plan(operation, node)
+        if plan is not None:
+            self._fired[f"{operation}: {plan.failure}"] += 1
+        return plan
+
+    def _look(self, ref: ServerRef) -> DriverServer:
+        found = super()._look(ref)
+        if found.problem is not None and (told := self.told(ref.lab, ref.name)) is not None:
+            self._fired[f"told {told}"] += 1
+        return found
 
     @property
     def may_hang(self) -> bool:
@@ -118,6 +144,11 @@ class SimDriver(FakeDriver):
 
 Lie = Literal["zero", "full", "nan", "negative", "old", "stranger", "garbage", "half", "silent"]
 Illness = Literal["timeout", "error", "half"]
+ILL: Mapping[Illness, Reply] = {
+    "timeout": Reply(problem="timeout", reason="no answer within 2 s"),
+    "error": Reply(500, b"{}"),
+    "half": Reply(problem="broken", reason="closed before its answer"),
+}
 
 
 @dataclass
@@ -153,6 +184,7 @@ class Agents:
     rng: random.Random
     driver: SimDriver
     reached: Callable[[], frozenset[str]]
+    fired: Counter[str]
     load: Load = field(default_factory=Load)
     app_s: float = 0.05  # of the lives that begin now
     broken_boots: set[str] = field(default_factory=set)  # their next life's app never comes up
@@ -166,8 +198,10 @@ class Agents:
             kept = (agent.lie, agent.illness, agent.deaf)
             agent = self.by_name[name] = Agent(name, life, self.app_s, seq=self.rng.randrange(3))
             agent.lie, agent.illness, agent.deaf = kept
-            agent.never_up = life is not None and name in self.broken_boots
-            self.broken_boots.discard(name)
+            if life is not None and name in self.broken_boots:
+                self.broken_boots.discard(name)
+                self.fired["a boot without an app"] += 1
+                agent.never_up = True
         return agent
 
     def runs(self, name: str) -> bool:
@@ -195,12 +229,9 @@ class Agents:
         if self.driver.truth(self.lab, name) is PowerState.PAUSED:
             return Reply(problem="timeout", reason="no answer within 2 s")
         illness = self[name].illness
-        if self.runs(name) and illness == "timeout":
-            return Reply(problem="timeout", reason="no answer within 2 s")
-        if self.runs(name) and illness == "half":
-            return Reply(problem="broken", reason="closed before its answer")
-        if self.runs(name) and illness == "error":
-            return Reply(500, b"{}")
+        if illness is not None and self.runs(name):
+            self.fired[f"health: {illness}"] += 1
+            return ILL[illness]
         if not self.answers(name):
             return Reply(problem="refused", reason="nothing listens: connection refused")
         return Reply(200, b'{"status": "ok"}')
@@ -211,6 +242,8 @@ class Agents:
         if not self.runs(name):
             frozen = self.driver.truth(self.lab, name) is PowerState.PAUSED
             return Reply(problem="timeout" if frozen else "refused", reason="no answer")
+        if agent.lie is not None:
+            self.fired[f"metrics: {agent.lie}"] += 1
         if agent.lie == "silent":
             return Reply(problem="timeout", reason="no answer within 2 s")
         if agent.lie == "half":
@@ -249,7 +282,10 @@ class Agents:
     def hear_drain(self, name: str, draining: bool) -> bool:
         """`POST /drain`; whether it was heard."""
         agent = self[name]
-        if not self.runs(name) or agent.deaf:
+        if not self.runs(name):
+            return False
+        if agent.deaf:
+            self.fired["a drain that is not heard"] += 1
             return False
         agent.draining = draining
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,10 +17,11 @@ from control_node.scaler.hands import Hands, Wishes
 from control_node.scaler.runner import Runner
 from control_node.scaler.state import State, Store
 from control_node.scaler.status import scaler_status
-from control_node.scaler.types import Operation, Power, Submit, TellDrain
+from control_node.scaler.types import Operation, Power, SetCount, Submit, TellDrain
 from labcore.codec import decode, encode
 from labcore.errors import LabError, Unreachable
 from labcore.wire.event import Event
+from tests.simulation.deaths import Crossings
 from tests.simulation.hosting import Client
 from tests.simulation.loop import Killed, Loop, Process
 from tests.simulation.machines import Agents
@@ -71,8 +72,9 @@ class SimFetcher:
 class SimStore(Store):
     """A Store whose disk may be full, and whose owner may die before and after each write."""
 
-    def __init__(self, crossing: Callable[[str], None]) -> None:
+    def __init__(self, crossing: Callable[[str], None], fired: Counter[str]) -> None:
         self.full = False
+        self._fired = fired
         self._crossing = crossing
         self.saved: State | None = None
 
@@ -82,11 +84,12 @@ class SimStore(Store):
 
     def save(self, state: State, now: float) -> None:
         """See Store. What is kept is made JSON when it is loaded again: few are."""
-        self._crossing("before the state is saved")
+        self._crossing("before its state is saved")
         if self.full:
+            self._fired["the scaler's disk is full"] += 1
             raise OSError(28, "No space left on device")
         self.saved = state
-        self._crossing("after the state was saved")
+        self._crossing("after its state is saved")
 
 
 class SimRunner(Runner):
@@ -125,7 +128,7 @@ class SimHands(Hands):
     def begin(self, operation: Operation) -> None:
         """See Hands."""
         scaler = self._scaler
-        scaler.crossing(f"before {_name(operation)}")
+        scaler.crossings.cross(f"before {_kind(operation)}")
         scaler.began(operation)
         delay = scaler.rng.uniform(0.0, 0.1)
         scaler.loop.spawn(self._runs_in, lambda: self._run(operation), delay=delay)
@@ -141,17 +144,26 @@ class SimHands(Hands):
                 raise Unreachable("the agent does not answer")
         else:
             super()._carry_out(operation)
+        self._scaler.crossings.cross(f"after {_kind(operation)}")
+
+
+def _kind(operation: Operation) -> str:
+    if isinstance(operation, Power):
+        return f"power {operation.to}"
+    if isinstance(operation, Submit):
+        return "route"
+    if isinstance(operation, TellDrain):
+        return "drain" if operation.draining else "undrain"
+    return "count"
 
 
 def _name(operation: Operation) -> str:
-    if isinstance(operation, Power):
-        return f"power {operation.to} {operation.node}"
     if isinstance(operation, Submit):
         members = [b.node for group in operation.routing.backends.values() for b in group]
-        return f"route {' '.join(members)}"
-    if isinstance(operation, TellDrain):
-        return f"{'drain' if operation.draining else 'undrain'} {operation.node}"
-    return f"count {operation.count}"
+        return f"{_kind(operation)} {' '.join(members)}"
+    if isinstance(operation, SetCount):
+        return f"{_kind(operation)} {operation.count}"
+    return f"{_kind(operation)} {operation.node}"
 
 
 class SimPoster:
@@ -203,6 +215,7 @@ class Scaler:
         rng: random.Random,
         client: Client,
         balancer: FakeBalancer,
+        fired: Counter[str],
     ) -> None:
         self.lab = lab
         self.loop = loop
@@ -218,9 +231,8 @@ class Scaler:
         self.on_begin: Callable[[Operation], None] = lambda operation: None
         self.on_end: Callable[[Operation], None] = lambda operation: None
         self.last_act = loop.now
-        self.crossed = 0
-        self.dies_at: int | None = None
-        self.store = SimStore(self.crossing)
+        self.crossings = Crossings("the scaler", self._die, fired)
+        self.store = SimStore(self.crossings.cross, fired)
         self.process: Process
         self.controller: Controller
         self.desk: Desk
@@ -246,23 +258,19 @@ class Scaler:
         status = scaler_status(self.lab, clock.now(), self.controller)
         self.desk = Desk(wishes, status, wake=runner.wake, reset=runner.reset_breaker)
         collector = Collector(clock, lambda: None, SimFetcher(self))
-        loop.spawn(self.process, lambda: self._follow_lab(runner, hands))
+        self._follow_lab(runner, hands)
         self._tick(runner, collector, hands, poster)
 
     def kill(self) -> None:
         """Let it die now; nginx and the agents go on."""
-        self.dies_at = None
+        self.crossings.forget()
         if self.alive:
             self.loop.kill(self.process)
 
-    def crossing(self, where: str) -> None:
-        """A place where it may die."""
-        self.crossed += 1
-        if self.dies_at is not None and self.crossed >= self.dies_at:
-            self.note(f"the scaler dies {where}")
-            self.kill()
-            self.loop.later(self.rng.uniform(0.1, 3.0), self.start)
-            raise Killed
+    def _die(self, where: str) -> None:
+        self.note(f"the scaler dies {where}")
+        self.kill()
+        self.loop.later(self.rng.uniform(0.1, 3.0), self.start)
 
     def began(self, operation: Operation) -> None:
         """An operation is under way."""
@@ -275,9 +283,21 @@ class Scaler:
         self.on_end(operation)
 
     def _follow_lab(self, runner: SimRunner, hands: Hands) -> None:
-        while True:
+        process = self.process
+
+        def ask() -> None:
             runner.ask_lab(hands)
-            self.loop.sleep(self.pace.lab_s if self.controller.busy else self.pace.quiet_s)
+            self.loop.later(self.pace.lab_s if self.controller.busy else self.pace.quiet_s, look)
+
+        def look() -> None:
+            if not process.alive:
+                return
+            if self.client.answers_at_once:
+                ask()
+            else:
+                self.loop.spawn(process, ask)
+
+        self.loop.later(0.0, look)
 
     def _tick(
         self, runner: SimRunner, collector: Collector, hands: Hands, poster: SimPoster

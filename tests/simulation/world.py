@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import logging
 import random
+import sys
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_node.balancer.fake import FakeBalancer
-from control_node.balancer.model import View
-from labcore.clock import FakeClock
-from labcore.codec import decode, encode
+from labcore.codec import encode
 from labcore.errors import LabError
-from labcore.services import Service
-from labcore.wire.lab import Desired, Lab, LabState, PowerState, Scaling
-from labcore.wire.scaler import BalancerStatus, ScalerStatus
-from server_manager.drivers.base import ServerRef, ServerSpec
-from server_manager.drivers.fake import FakeDriver
-from server_manager.executors import Inline
-from server_manager.manager import Manager
-from server_manager.probes import FakeProber
-from tests.simulation import faults, invariants, replay
-from tests.simulation.hosting import Client, Disk, Host, SimDatabase, make_core, new_disk
-from tests.simulation.invariants import Broken, Watch
-from tests.simulation.loop import Loop, Process
+from labcore.wire.lab import Desired, Lab, LabState, PowerState
+from server_manager.drivers.base import ServerRef
+from tests.simulation import faults, invariants, people, replay
+from tests.simulation.balancer import SimBalancer
+from tests.simulation.hosting import Client, Host
+from tests.simulation.invariants import Watch
+from tests.simulation.loop import Broken, Loop, Process
 from tests.simulation.machines import ON, Agents
 from tests.simulation.scaling import Scaler
+from tests.simulation.setting import LAB, OTHER, Prober, draw_scaling, groups, other_lab
 
-LAB, OTHER = "demo", "other"
 STRAY = "agent-9"  # looks like one of ours; its number is above every maximum
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own below it, if it is there
 UP_LIMIT_S = 120.0
 QUIET_LIMIT_S = 600.0
+LOOK_S = 0.5
+INSIST_S = 4.0
+REPLAYED = 0.01  # of all prefixes of the journal; besides those at which a death comes
+SILENT_S = 2.0  # between two looks of a scaler in the end, when there is little to be seen
 KEPT_EVENTS = 2000
+DESIRED = "SELECT desired FROM labs WHERE name = ?"
 
 
 @dataclass(frozen=True)
@@ -51,63 +48,56 @@ class Outcome:
     at_s: float
     events: tuple[str, ...]  # the last ones
     digest: str  # of all events: equal for equal seeds
-    told: Mapping[str, int]  # how often each kind of fault befell
+    fired: Mapping[str, int]  # how often each fault really took effect
 
     @property
     def line(self) -> str:
         """How to see it again, and what was seen."""
-        return f"python -m tests.simulation {self.seed}  # {self.broken} at t={self.at_s:.1f} s"
-
-
-class SimBalancer(FakeBalancer):
-    """While it reloads, old and new workers answer side by side: what answers is not known."""
-
-    def poll(self) -> View:
-        """See LoadBalancer."""
-        view = super().poll()
-        if view.confirmed or self._due_at is None:
-            return view
-        return dataclasses.replace(view, answered=None, backends=None)
-
-    def loaded(self) -> frozenset[str]:
-        """The nodes in the configuration that new requests follow."""
-        self._advance()
-        if self.faults.down or self._loaded is None:
-            return frozenset()
-        return frozenset(b.node for m in self._loaded.backends.values() for b in m)
+        told = f"{self.broken} at t={self.at_s:.1f} s".replace("\n", " ")
+        return f"{sys.executable} -m tests.simulation {self.seed}  # {told}"
 
 
 class World:
     """All of it. `run` is its life."""
 
-    def __init__(self, seed: int, folder: Path, calm: bool = False) -> None:
+    def __init__(
+        self, seed: int, folder: Path, *, calm: bool = False, replayed: float = REPLAYED
+    ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)  # noqa: S311 - repeatable is what it should be
         self.calm = calm
+        self.replayed = replayed
         self.loop = Loop()
         self.lab = LAB
         self.began = self.loop.now
         self.stray = STRAY
         self.trace: deque[str] = deque(maxlen=KEPT_EVENTS)
         self.digest = hashlib.sha256()
-        self.told: dict[str, int] = {}
+        self.fired: Counter[str] = Counter()
         self.watch = Watch()
         self.person: Process = self.loop.process("a person")
-        self.host = Host(folder, self.loop, self.rng, self.note)
+        self.host: Host = Host(folder, self.loop, self.rng, self.note, self.fired)
         self.driver = self.host.driver
         self.balancer = SimBalancer(
             self.loop.clock,
             reload_s=self.rng.choice((0.1, 0.3, 1.0)),
             linger_s=self.rng.choice((0.2, 1.0, 4.0)),
+            fired=self.fired,
         )
-        self.client = Client(self.host, LAB)
-        self.scaler = Scaler(LAB, self.loop, self.rng, self.client, self.balancer)
-        self.agents = Agents(LAB, self.loop, self.rng, self.driver, self.balancer.reached)
+        self.client = Client(self.host, LAB, self.fired)
+        self.scaler: Scaler = Scaler(
+            LAB, self.loop, self.rng, self.client, self.balancer, self.fired
+        )
+        self.agents = Agents(
+            LAB, self.loop, self.rng, self.driver, self.balancer.reached, self.fired
+        )
         self.scaler.agents = self.agents
         self.host.prober = Prober(self)
-        self.scaling = draw_scaling(self.rng)
+        self.scaling = draw_scaling(self.rng, faults.certain(seed).provokes)
         self.file: Mapping[str, object] = {}
         self.control_was_on = False
+        self.may_befall = True
+        self._desired = -1, Desired.DESTROYED  # when it was looked at, counted in writes; and it
         self._wire()
 
     def _wire(self) -> None:
@@ -118,6 +108,7 @@ class World:
         self.driver.changed = self.follow_control
         self.host.effect_watch = self._effect
         self.host.on_start = self.check_replay
+        self.host.on_written = self._written
 
     def _effect(self, operation: str, ref: ServerRef) -> None:
         cause = self.loop.current.cause if self.loop.current else "nobody"
@@ -144,8 +135,18 @@ class World:
     @property
     def desired(self) -> Desired:
         """What the lab should become, as the registry on the disk has it."""
-        rows = self.host.disk.execute("SELECT desired FROM labs WHERE name = ?", (LAB,)).fetchall()
-        return Desired(rows[0]["desired"]) if rows else Desired.DESTROYED
+        if self.host.disk.total_changes != self._desired[0]:
+            row = self.host.disk.execute(DESIRED, (LAB,)).fetchone()
+            wish = Desired(row["desired"]) if row else Desired.DESTROYED
+            self._desired = self.host.disk.total_changes, wish
+        return self._desired[1]
+
+    @property
+    def wished(self) -> tuple[int, str]:
+        """The count of agents and the mode, as the registry on the disk has them."""
+        sql = "SELECT desired_count, mode FROM groups WHERE lab = ? AND name = 'agent'"
+        row = self.host.disk.execute(sql, (LAB,)).fetchone()
+        return (row["desired_count"], row["mode"]) if row else (self.scaling.min, "manual")
 
     def control_runs(self) -> bool:
         """Whether the control node is on."""
@@ -194,6 +195,10 @@ class World:
         if why:
             raise Broken(why)
 
+    def _written(self) -> None:
+        if self.rng.random() < self.replayed:
+            self.check_replay()
+
     def check_dry_run(self, plan: Callable[[], object]) -> None:
         """Of a task: dry-run changes nothing. Raises Broken."""
         if self.driver.may_hang:
@@ -219,7 +224,7 @@ class World:
         self.loop.close()
         self.host.disk.close()
         return Outcome(
-            self.seed, broken, at_s, tuple(self.trace), self.digest.hexdigest(), self.told
+            self.seed, broken, at_s, tuple(self.trace), self.digest.hexdigest(), self.fired
         )
 
     def _live(self) -> None:
@@ -229,11 +234,15 @@ class World:
         length = self.rng.uniform(15.0, 40.0)
         for at, fault in faults.draw(self.rng, length, calm=self.calm):
             self.loop.later(at, lambda f=fault: self._befall(f))  # type: ignore[misc]
+        if not self.calm:
+            self._insist(faults.certain(self.seed), self.rng.uniform(0.0, length / 3))
         self.loop.run(self.loop.now + length)
+        self.may_befall = False
         self.note("the faults end")
         faults.end(self)
         self.loop.run(self.loop.now + 5.0)  # what people had asked for before is done meanwhile
         faults.end(self)
+        self.scaler.pace.quiet_s = SILENT_S
         self.loop.spawn(self.person, self._mend, cause="person")
         self._fall_silent()
         self.check_replay()
@@ -256,22 +265,38 @@ class World:
                 self.host.call(lambda: self.host.manager.put(LAB, self.file), cause="person")
 
     def _befall(self, fault: faults.Fault) -> None:
-        text = fault(self)
+        if not self.may_befall:
+            return
+        text = fault.begin(self)
         if text:
-            kind = fault.__name__
-            self.told[kind] = self.told.get(kind, 0) + 1
             self.note(f"fault: {text}")
+            if fault.provokes:
+                people.provoke(self, fault.provokes)
         self._changed()
 
+    def _insist(self, fault: faults.Fault, delay: float) -> None:
+        """Let it befall, and then give it occasions until it has taken effect."""
+        before = self.fired[fault.fires]
+
+        def begin() -> None:
+            self._befall(fault)
+            self.loop.later(INSIST_S, again)
+
+        def again() -> None:
+            if self.may_befall and self.fired[fault.fires] == before:
+                begin()
+
+        self.loop.later(delay, begin)
+
     def _stand_up(self) -> None:
-        before = _other_lab()
+        before = other_lab()
         self.host.disk.deserialize(before.disk)
         self.driver.put_in(before.servers)
         self.host.start()
         count = self.rng.randint(self.scaling.min, self.scaling.max)
         written: dict[str, object] = encode(self.scaling)
         written["out"], written["in"] = written.pop("out_above"), written.pop("in_below")
-        self._wish({"scaling": {**written, "mode": self._mode()}, "groups": _groups(count)})
+        self._wish({"scaling": {**written, "mode": self._mode()}, "groups": groups(count)})
         self._add_stray()
         self.agents.app_s = self.rng.choice((0.2, 0.5, 1.0))
         self.driver.takes_s = self.rng.choice(((0.02, 0.2), (0.1, 1.0), (0.5, 3.0)))
@@ -301,21 +326,42 @@ class World:
             found = core.labs.find(LAB)
             return found is not None and not found.running
 
-        self.loop.run(self.loop.now + UP_LIMIT_S, over)
+        self.loop.run(self.loop.now + UP_LIMIT_S, self._once_written(over))
         record = core.labs.get(LAB)
         if record.running or record.problem:
             raise Broken(f"a lab without faults comes up: {record.problem}")
+
+    def _once_written(self, is_so: Callable[[], bool]) -> Callable[[], bool]:
+        """The same, looked at only when something has been written since."""
+        seen = -1
+
+        def over() -> bool:
+            nonlocal seen
+            before, seen = seen, self.host.disk.total_changes
+            return seen != before and is_so()
+
+        return over
 
     def _fall_silent(self) -> None:
         """Constant load, no faults: run until nothing happens any more, and see that it lasts."""
         limit = self.loop.now + QUIET_LIMIT_S
         rules = self.scaling
         periods = rules.evaluation_periods + 1
-        quiet_s = periods * rules.interval_s + max(rules.cooldown_in_s, rules.cooldown_out_s) + 4.0
+        quiet_s = (
+            periods * max(rules.interval_s, SILENT_S)
+            + max(rules.cooldown_in_s, rules.cooldown_out_s)
+            + 4.0
+        )
+
+        looked = self.loop.now
 
         def over() -> bool:
-            is_quiet = self.loop.now - self.scaler.last_act >= quiet_s
-            return is_quiet and not invariants.settled(self)
+            nonlocal looked
+            now = self.loop.now
+            if now - self.scaler.last_act < quiet_s or now - looked < LOOK_S:
+                return False
+            looked = now
+            return not invariants.settled(self)
 
         self.loop.run(limit, over)
         why = invariants.settled(self)
@@ -329,101 +375,22 @@ class World:
             self.host.call(lambda: self.host.manager.destroy(LAB), cause="person")
 
         self.loop.spawn(self.person, ask, cause="person")
-        self.loop.run(self.loop.now + UP_LIMIT_S, lambda: self.seen() is None)
+        labs = self.host.manager.core.labs
+        self.loop.run(
+            self.loop.now + UP_LIMIT_S, self._once_written(lambda: labs.find(LAB) is None)
+        )
         left = [name for name in self.driver.names(LAB) if name != STRAY]
         if left or self.host.disk.execute("SELECT 1 FROM labs WHERE name = ?", (LAB,)).fetchall():
             raise Broken(f"destroy leaves nothing behind: {' '.join(left)}")
 
 
-class Prober:
-    """server_manager.probes.Prober: asks the agents and the scaler of the simulation."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._travelled = ScalerStatus(LAB, "", False, BalancerStatus(None, {}), (), ())
-
-    def unhealthy(self, services: tuple[Service, ...], endpoints: Mapping[str, str]) -> str:
-        """See Prober."""
-        node = self._world.driver.node_at(LAB, next(iter(endpoints.values())))
-        if node is None:
-            return ""  # of the other lab: always well
-        if "app" not in endpoints:
-            return "" if self._world.scaler.alive else "no scaler yet"
-        reply = self._world.agents.health(node)
-        return "" if reply.status == 200 else reply.reason or "unwell"
-
-    def serving(self, scaler_url: str, token: str, nodes: frozenset[str]) -> frozenset[str]:
-        """See Prober."""
-        world = self._world
-        if world.driver.node_at(LAB, scaler_url) is None:
-            return nodes
-        if not world.scaler.alive:
-            return frozenset()
-        status = world.scaler.desk.status()
-        if status.balancer.backends != self._travelled.balancer.backends:
-            self._travelled = decode(ScalerStatus, encode(status))
-        backends = self._travelled.balancer.backends
-        return nodes.intersection(n for group in backends.values() for n in group)
-
-    def refused(self, url: str) -> str:
-        """See Prober."""
-        return ""
-
-    def mute(self, address: str) -> str:
-        """See Prober."""
-        return ""
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What there is before our lab: another one, in the registry and in the driver."""
-
-    disk: bytes
-    servers: Mapping[tuple[str, str], ServerSpec]
-
-
-@functools.cache
-def _other_lab() -> _Before:
-    """Made once, by a server-manager of its own."""
-    with tempfile.TemporaryDirectory() as folder, closing(new_disk()) as disk:
-        clock = FakeClock()
-        driver = FakeDriver(clock)
-        database = SimDatabase(disk, lambda where: None, Disk())
-        core = make_core(Path(folder), database, driver, FakeProber(), clock, Inline())
-        data = {"lab": OTHER, "driver": "fake", "scaling": None, "groups": _groups(2)}
-        Manager(core).put(OTHER, data)
-        return _Before(disk.serialize(), {k: s.spec for k, s in driver._servers.items()})
-
-
-def _groups(count: int) -> list[dict[str, object]]:
-    return [
-        {"name": "control", "role": "control"},
-        {"name": "agent", "role": "agent", "count": count},
-    ]
-
-
-def draw_scaling(rng: random.Random) -> Scaling:
-    """Rules as a lab file may hold them, but quicker than most."""
-    least = rng.randint(1, 3)
-    return Scaling(
-        min=least,
-        max=least + rng.randint(1, 2),
-        interval_s=rng.choice((1.0, 2.0, 4.0)),
-        cooldown_out_s=rng.choice((2.0, 5.0)),
-        cooldown_in_s=rng.choice((3.0, 8.0)),
-        evaluation_periods=rng.choice((1, 1, 2)),
-        drain_s=rng.choice((2.0, 5.0)),
-        standby=rng.choice((0, 0, 0, 1, 2)),
-        removal=rng.choice(("power_off", "power_off", "destroy")),
-    )
-
-
-def simulate(seed: int, *, calm: bool = False) -> Outcome:
-    """Run one seed. `calm`: without faults."""
+def simulate(seed: int, *, calm: bool = False, replayed: float = REPLAYED) -> Outcome:
+    """Run one seed. `calm`: without faults. `replayed` is the share of all prefixes of the journal
+    from which a server-manager is started on the side, to see what it makes of them."""
     root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     logging.disable(logging.CRITICAL)  # thousands of planned failures
     try:
         with tempfile.TemporaryDirectory(dir=root) as folder:
-            return World(seed, Path(folder), calm).run()
+            return World(seed, Path(folder), calm=calm, replayed=replayed).run()
     finally:
         logging.disable(logging.NOTSET)
