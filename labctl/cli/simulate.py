@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from labcore import codec
 from labcore.errors import UsageProblem
 from labctl.cli.options import options
 from labctl.ui import plain
+
+if TYPE_CHECKING:
+    from labctl.simulate.command import Experiment
 
 
 def simulate(
@@ -38,7 +41,7 @@ def simulate(
     hours: Annotated[str, typer.Option(help="Hours of each day of the trace.")] = "10-22",
     seed: Annotated[int, typer.Option(help="The same seed, the same noise.")] = 1,
     plot: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Draw the runs into this SVG file.")
+        str | None, typer.Option(metavar="FILE", help="Draw the runs into this SVG file too.")
     ] = None,
 ) -> None:
     """Try policies on a trace in virtual time (--trace), or on recorded decisions (--replay).
@@ -70,8 +73,18 @@ def simulate(
         answers = command.answers(plan, Path(replay))
         _show(ctx, codec.encode(answers), command.answers_table(answers))
         return
-    scores = command.scores(plan, Path(str(trace)), Path(plot) if plot else None)
-    _show(ctx, codec.encode(scores), command.scores_table(scores))
+    done = command.experiment(plan, Path(str(trace)))
+    if plot is not None:
+        command.draw(done, Path(plot))
+    _show(ctx, codec.encode(done.scores), [*command.scores_table(done.scores), *_plot(ctx, done)])
+
+
+def _plot(ctx: typer.Context, done: Experiment) -> list[str]:
+    if options(ctx).json:
+        return []
+    from labctl.ui import plot
+
+    return ["", *plot.lines(done.needed, {n: r.serving for n, r in done.runs.items()}, done.most)]
 
 
 def _show(ctx: typer.Context, data: object, lines: list[str]) -> None:

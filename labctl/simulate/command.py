@@ -10,7 +10,7 @@ from labcore import files
 from labcore.errors import UsageProblem
 from labcore.wire.lab import Scaling
 from labcore.wire.scaler import Action
-from labctl.simulate import plot as picture
+from labctl.simulate import picture
 from labctl.simulate.model import Run, World, simulate
 from labctl.simulate.replay import Answer, read_decisions, replay
 from labctl.simulate.score import Score, ideal, score
@@ -55,17 +55,33 @@ class Plan:
         return {name: scaling_for(name, base, self.world) for name in names}
 
 
-def scores(plan: Plan, trace: Path, plot: Path | None = None) -> tuple[Score, ...]:
-    """One row for each policy; the same demand and the same noise for all of them.
+@dataclass(frozen=True)
+class Experiment:
+    """What became of the policies of a plan."""
 
-    Writes the SVG file `plot` if it is given. Raises UsageProblem and NotFound.
+    most: int  # the maximum
+    needed: list[int]  # the fewest nodes that keep the target, tick by tick
+    runs: dict[str, Run]
+    scores: tuple[Score, ...]
+
+
+def experiment(plan: Plan, trace: Path) -> Experiment:
+    """Run every policy against the same demand and the same noise.
+
+    Raises UsageProblem and NotFound.
     """
     scalings = plan.scalings()
     work = load_demand(plan, trace)
     runs = {name: simulate(scaling, work, plan.world) for name, scaling in scalings.items()}
-    if plot is not None:
-        _draw(plan, work, runs, plot)
-    return tuple(score(name, run, work, scalings[name], plan.world) for name, run in runs.items())
+    limits = Scaling(min=plan.min, max=plan.max)
+    needed = [ideal(amount, plan.target_percent / 100.0, limits) for amount in work.work]
+    rows = (score(name, run, work, scalings[name], plan.world) for name, run in runs.items())
+    return Experiment(plan.max, needed, runs, tuple(rows))
+
+
+def scores(plan: Plan, trace: Path) -> tuple[Score, ...]:
+    """The scores of an experiment, one for each policy."""
+    return experiment(plan, trace).scores
 
 
 def load_demand(plan: Plan, path: Path) -> Demand:
@@ -82,11 +98,10 @@ def load_demand(plan: Plan, path: Path) -> Demand:
     return demand(trace, node_requests=node_requests, speed=plan.speed, interval_s=plan.interval_s)
 
 
-def _draw(plan: Plan, work: Demand, runs: dict[str, Run], path: Path) -> None:
-    limits = Scaling(min=plan.min, max=plan.max)
-    needed = [ideal(amount, plan.target_percent / 100.0, limits) for amount in work.work]
+def draw(done: Experiment, path: Path) -> None:
+    """Write the SVG file `path`. Raises UsageProblem."""
     try:
-        files.write_atomic(path, picture.svg(runs, needed, plan.max))
+        files.write_atomic(path, picture.svg(done.runs, done.needed, done.most))
     except OSError as error:
         raise UsageProblem(f"cannot write {path}: {error}") from error
 
@@ -102,7 +117,7 @@ def answers(plan: Plan, record: Path) -> tuple[Answer, ...]:
 
 def scores_table(rows: tuple[Score, ...]) -> list[str]:
     """Scores as aligned lines for people."""
-    titles = ("above target", "lost", "under", "over", "flaps", "node-hours", "over ideal")
+    titles = ("above target", "lost", "under", "over", "flaps", "hours", "over ideal")
     cells = [("policy", *titles)]
     for row in rows:
         excess = 100.0 * (row.node_hours / row.ideal_node_hours - 1.0)

@@ -14,6 +14,12 @@ def sparkline(values: Sequence[float], width: int, *, fancy: bool, top: float = 
     return "".join(marks[min(int(part * len(marks)), len(marks) - 1)] for part in last)
 
 
+def peaks(values: Sequence[int], columns: int) -> list[int]:
+    """`values` in so many columns: the largest of each, so that no short peak is lost."""
+    edges = [len(values) * i // columns for i in range(columns + 1)]
+    return [max(values[edges[i] : edges[i + 1]]) for i in range(columns)]
+
+
 def bar(done: int, steps: int, *, fancy: bool) -> str:
     """How many of `steps` are done."""
     full, empty = ("■", "·") if fancy else ("#", ".")

@@ -42,7 +42,10 @@ def test_json_rows(trace, capsys):
 
 def test_a_table_for_people(trace, capsys):
     assert main(["simulate", "--trace", trace]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    table, drawing = capsys.readouterr().out.split("\n\n")
+    lines = table.splitlines()
+    assert "\x1b" not in table + drawing
+    assert max(map(len, (*lines, *drawing.splitlines()))) <= 80
     assert [line.split()[0] for line in lines] == [
         "policy",
         "threshold",

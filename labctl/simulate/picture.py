@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from labctl.simulate.model import Run
+from labctl.ui.marks import peaks
 
 WIDTH, PANEL, LEFT, TOP, GAP = 1100, 110, 46, 34, 34  # pixels
 NEEDED, SERVING, SHORT = "#9aa4b2", "#1f6feb", "#d1242f"
@@ -31,10 +32,10 @@ def svg(runs: dict[str, Run], needed: list[int], most: int) -> str:
 
 def _panel(name: str, run: Run, needed: list[int], most: int, top: int) -> str:
     columns = min(WIDTH, len(needed))
-    want = _columns(needed, columns)
-    have = _columns(run.serving, columns)
+    want = peaks(needed, columns)
+    have = peaks(run.serving, columns)
     missing = [s - n for s, n in zip(run.serving, needed, strict=True)]
-    short = [-value < 0 for value in _columns([-m for m in missing], columns)]
+    short = [-value < 0 for value in peaks([-m for m in missing], columns)]
     scale = PANEL / max(1, most)
     hours = len(needed) * run.interval_s / 3600.0
     marks = "".join(
@@ -50,12 +51,6 @@ def _panel(name: str, run: Run, needed: list[int], most: int, top: int) -> str:
         f'<path fill="{NEEDED}" fill-opacity="0.4" d="{_area(want, bottom, scale)}"/>'
         f'<path fill="none" stroke="{SERVING}" d="{_steps(have, bottom, scale)}"/>{marks}'
     )
-
-
-def _columns(values: list[int], columns: int) -> list[int]:
-    """`values` in so many columns: the largest of each, so that no short peak is lost."""
-    edges = [len(values) * i // columns for i in range(columns + 1)]
-    return [max(values[edges[i] : edges[i + 1]]) for i in range(columns)]
 
 
 def _x(column: int, columns: int) -> str:
