@@ -10,7 +10,7 @@ from labcore.errors import DriverUnusable, NotFound, UsageProblem
 from labcore.names import is_name
 from labcore.wire.image import Image
 from labctl.session import Session
-from labctl.wish import drivers
+from labctl.wish import driver
 
 PREFERRED = ("virtualbox", "incus")
 DEFAULT_NAME = "debian-12"
@@ -21,10 +21,10 @@ def choose_driver(session: Session, wanted: str | None) -> tuple[str, bool]:
 
     Raises UsageProblem for a driver without images, DriverUnusable if there is none to choose.
     """
-    known = {entry["name"]: entry for entry in drivers(session)}
     reasons = []
     for name in PREFERRED if wanted is None else (wanted,):
-        entry = known.get(name, {"ok": False, "reason": "this version has no such driver"})
+        # One by one: a back end takes seconds to say that it is well.
+        entry = driver(session, name) or {"ok": False, "reason": "this version has no such driver"}
         support = (entry.get("capabilities") or {}).get("images")
         if support and (entry["ok"] or wanted):
             return name, support["source"] == "disk"
