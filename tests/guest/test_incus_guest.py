@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import re
+import secrets
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from server_manager.drivers.base import ServerSpec
 from server_manager.guest.network import GuestNetwork
 from server_manager.guest.seed import Seed, make_seed
 from tests.guest import specs
-from tests.guest.containers import Container, until, why_not
+from tests.guest.containers import Container, incus, until, why_not
 
 pytestmark = [
     pytest.mark.incus,
@@ -366,3 +367,37 @@ def test_words_and_secrets_reach_a_program_as_they_were_written(lab, spare):
         assert environment[f"OPEN_{key}"] == value
         assert environment[f"HIDDEN_{key}"] == value.strip()
     assert "HIDDEN" not in spare.sh("systemctl cat labctl-app | grep -v EnvironmentFile")
+
+
+@pytest.fixture
+def cable() -> Iterator[str]:
+    """A network without addresses of its own."""
+    name = f"gt{secrets.token_hex(3)}"
+    incus("network", "create", name, "ipv4.address=none", "ipv6.address=none", "-q")
+    try:
+        yield name
+    finally:
+        incus("network", "delete", name, check=False)
+
+
+@pytest.mark.parametrize("networkd", [True, False])
+def test_an_address_is_set_on_the_card_with_its_number_at_every_boot(lab, image, cable, networkd):
+    mac = "00:16:3e:4c:61:62"
+    container = image.copy("wired")
+    try:
+        nic = ("nic", f"network={cable}", "name=eth1", f"hwaddr={mac}")
+        incus("config", "device", "add", container.name, "eth1", *nic)
+        network = GuestNetwork("10.77.0.1", (), lab.sources, address="10.93.0.7/16", mac=mac)
+        container.give(make_seed(specs.agent(lab.keys), specs.CAPABILITIES, network))
+        container.start()
+        if not networkd:
+            until("it is a node", lambda: container.applied())
+            container.sh("systemctl disable -q systemd-networkd; rm /var/lib/labctl/applied")
+            container.give(make_seed(specs.agent(lab.keys), specs.CAPABILITIES, network))
+            container.run("labctl-seed")
+        shown = "ip -4 -o address show dev eth1"
+        for _ in range(2):
+            until("it has it", lambda: "10.93.0.7/16" in container.sh(shown, check=False))
+            container.restart()
+    finally:
+        container.delete()

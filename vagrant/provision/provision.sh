@@ -27,21 +27,19 @@ put() {
     cmp -s "$1" "$2" || { install -m "$3" "$1" "$2.labctl-new" && mv -f "$2.labctl-new" "$2" && say "wrote $2"; }
 }
 
-is_installed() {
-    case $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || :) in
-        installed) return 0 ;;
-    esac
-    # Any nginx is as good as the light one.
-    [ "$1" = nginx-light ] && [ -x /usr/sbin/nginx ]
-}
-
 packages() {
     wanted="python3 python3-flask python3-psutil python3-jinja2 python3-aiohttp python3-waitress
         python3-tenacity nginx-light nftables openssh-server sudo iproute2"
-    [ -z "$with_podman" ] || wanted="$wanted podman uidmap slirp4netns fuse-overlayfs"
+    [ -z "$with_podman" ] || wanted="$wanted podman uidmap"
     missing=
+    # shellcheck disable=SC2086 # a list of words
+    known=$(dpkg-query -W -f '/${Package}:${db:Status-Status}/' $wanted 2>/dev/null || :)
     for package in $wanted; do
-        is_installed "$package" || missing="$missing $package"
+        case $known in
+            *"/$package:installed/"*) ;;
+            # Any nginx is as good as the light one.
+            *) [ "$package" = nginx-light ] && [ -x /usr/sbin/nginx ] || missing="$missing $package" ;;
+        esac
     done
     [ -n "$missing" ] || return 0
     say "installing$missing"
@@ -51,12 +49,22 @@ packages() {
         --no-install-recommends $missing
 }
 
+# is_enabled UNIT: whether something wants it. Its links are looked at, as systemctl takes seconds
+# in an interpreted guest.
+is_enabled() {
+    for link in /etc/systemd/system/*.wants/"$1"; do
+        [ ! -L "$link" ] || return 0
+    done
+    return 1
+}
+
 # What Debian starts by itself and no lab wants.
 quiet() {
     for unit in nginx.service podman.socket podman.service podman-auto-update.timer \
         podman-restart.service apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service \
         man-db.timer e2scrub_all.timer fstrim.timer; do
-        [ "$(systemctl is-enabled "$unit" 2>/dev/null || :)" = enabled ] || continue
+        # A masked one is off already, whatever wants it.
+        if [ -L "/etc/systemd/system/$unit" ] || ! is_enabled "$unit"; then continue; fi
         systemctl disable -q --no-reload "$unit"
         [ ! -d /run/systemd/system ] || systemctl stop "$unit"
         say "disabled $unit"
@@ -100,7 +108,7 @@ seed_reader() {
     done
     # A reload takes half a minute in an interpreted guest; units that systemd never saw need none.
     for unit in labctl-seed.service nftables.service; do
-        [ "$(systemctl is-enabled $unit 2>/dev/null || :)" = enabled ] || systemctl enable -q --no-reload $unit
+        is_enabled $unit || systemctl enable -q --no-reload $unit
     done
     if [ -n "$known" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 }
