@@ -54,9 +54,10 @@ def attach(world: World, words: Sequence[str]) -> str:
     port, medium = given["--port"], given["--medium"]
     if int(port) >= machine.ports:
         raise Refused(f"No storage device attached to device slot 0 on port {port}")
-    machine.attached.pop(port, None)
-    if medium not in ("none", "emptydrive"):
-        kind = "disk" if given["--type"] == "hdd" else "dvd"
+    kind = "disk" if given["--type"] == "hdd" else "dvd"
+    if medium in ("none", "emptydrive"):
+        machine.attached.pop(port, None)
+    else:
         machine.attached[port] = _known(world, kind, Path(medium)).uuid
     return ""
 
