@@ -19,7 +19,8 @@ from server_manager.operations import Operations, ask
 from server_manager.registry import LabRecord, ServerRecord
 
 DEAD = (PowerState.STOPPED, PowerState.ABSENT, PowerState.ERROR, PowerState.LOST)
-LOG_LINES = 20
+LOG_LINES = 20  # of an error
+SEARCHED_LINES = 200  # what comes behind a seed's last word until sshd greets
 CONSOLE_S = 1.0  # between two looks at a console, which may cost a program's run
 SEED = "labctl-seed: "
 APPLIED, FAILED = "applied", "failed"
@@ -27,7 +28,7 @@ APPLIED, FAILED = "applied", "failed"
 
 @dataclass
 class Console:
-    """The last lines of a server's console, asked for at most once a second."""
+    """The end of a server's console, asked for at most once a second."""
 
     driver: Driver
     server: ServerRecord
@@ -44,10 +45,14 @@ class Console:
             self._at = at
             console: ConsoleLog = self.driver  # type: ignore[assignment]  # has the capability
             try:
-                self._lines = console.console_log(self.server.ref, None, LOG_LINES)
+                self._lines = console.console_log(self.server.ref, None, SEARCHED_LINES)
             except LabError as error:
                 self._lines = (f"(its console cannot be read: {error.message})",)
         return self._lines
+
+    def last(self) -> tuple[str, ...]:
+        """What it said last, for an error."""
+        return self.lines(now=True)[-LOG_LINES:]
 
     def said(self) -> str:
         """The last line, as evidence."""
@@ -130,7 +135,7 @@ class Readiness:
                     interval_s=driver.capabilities().look_s,
                 )
             except TimedOut as error:
-                raise TimedOut(error.message, error.hint, console.lines(now=True)) from error
+                raise TimedOut(error.message, error.hint, console.last()) from error
             passed(name)
 
     def _ssh(self, watch: Watch) -> None:
@@ -148,9 +153,9 @@ class Readiness:
         last = told[-1] if told else ""
         if last.startswith(FAILED):
             raise DriverFailed(
-                f"{watch.lab.name}/{watch.server.name} could not apply its seed",
+                f"{watch.lab.name}/{watch.server.name} could not apply its seed: {SEED}{last}",
                 f"labctl logs {watch.server.name} console --lab {watch.lab.name}",
-                watch.console.lines(now=True),
+                watch.console.last(),
             )
         if not last.startswith(APPLIED):
             raise NotYet("its seed is not applied" + watch.console.said())
@@ -178,5 +183,5 @@ def _died(lab: LabRecord, found: DriverServer, console: Console) -> LabError:
     return DriverFailed(
         f"{lab.name}/{name} is {found.state}: {found.problem or 'it ended by itself'}",
         f"labctl logs {name} --lab {lab.name}",
-        console.lines(now=True),
+        console.last(),
     )

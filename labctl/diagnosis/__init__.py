@@ -17,11 +17,12 @@ def examine() -> list[Check]:
     """Look at everything, in the order of the report."""
     paths = StatePaths.find()
     facts = read_facts(paths)
-    back_ends = drivers.examine(paths)
+    made = drivers.make(paths)
+    back_ends = drivers.examine(made)
     return [
         *machine.examine(paths),
         *clocks.examine(facts, SystemClock().now()),
-        *remains.examine(paths),
+        *remains.examine(paths, made),
         *back_ends,
         *virtualbox.examine(facts, back_ends),
         *budget.examine(facts, back_ends),

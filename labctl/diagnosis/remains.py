@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from labcore.errors import LabError
 from labctl.diagnosis.check import Check
+from server_manager.drivers.base import Driver, StrayFinding
 from server_manager.paths import StatePaths
 
 
-def examine(paths: StatePaths) -> Iterator[Check]:
-    """Nothing is said where nobody knows which labs there are."""
+def examine(paths: StatePaths, made: Sequence[Driver]) -> Iterator[Check]:
+    """By what the server-manager says there is, if one runs."""
     known = _known_labs(paths)
+    if known is None:
+        text = "not looked for, as no server-manager runs to say which labs there are"
+        yield Check("leftovers", "ok", text)
+        return
     yield _processes(paths, known)
+    for driver in made:
+        if isinstance(driver, StrayFinding):
+            yield from _strays(driver, known)
+
+
+def _strays(driver: StrayFinding, known: Collection[str]) -> Iterator[Check]:
+    try:
+        found = driver.strays(known)
+    except LabError:
+        return  # its own check says what is wrong with it
+    for stray in found:
+        text = f"machine {stray.name} is of lab {stray.lab}, which is not known here"
+        fix = f"unless another state directory has that lab: {stray.remove}"
+        yield Check("leftovers", "warning", text, fix)
 
 
 def leftovers(
@@ -31,8 +50,8 @@ def leftovers(
     return found
 
 
-def _processes(paths: StatePaths, known: Sequence[str] | None) -> Check:
-    found = leftovers(paths.labs, known, _command_lines()) if known is not None else []
+def _processes(paths: StatePaths, known: Sequence[str]) -> Check:
+    found = leftovers(paths.labs, known, _command_lines())
     if not found:
         return Check("leftovers", "ok", "no process of a lab that is gone")
     text = ", ".join(f"{pid} (lab {lab})" for pid, lab in found)

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from labcore.services import Service
 from labcore.wire.lab import PowerState
@@ -203,6 +203,24 @@ class Pausing(Protocol):
 
     def resume(self, ref: ServerRef) -> None:
         """Go on where it was frozen; running already: nothing. Raises Conflict if it is off."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A machine of a back end that was made by labctl for a lab that is not known here."""
+
+    name: str
+    lab: str
+    remove: str  # the command that removes it
+
+
+@runtime_checkable
+class StrayFinding(Protocol):
+    """What a driver can whose machines outlive our files."""
+
+    def strays(self, labs: Collection[str]) -> tuple[Stray, ...]:
+        """The machines whose marks are ours, but whose lab is none of `labs`. Changes nothing."""
         ...
 
 

@@ -75,13 +75,15 @@ def test_a_machine_that_says_nothing_is_told_so(make: Make) -> None:
 def test_a_seed_that_cannot_be_applied_ends_it_at_once(make: Make) -> None:
     parts = make()
     parts.prober.silent.add(SSH_1)
-    for line in ("labctl-seed: applied 1", "boot", "labctl-seed: failed: no disk", "login:"):
+    boots = [f"[  OK  ] Started {unit}." for unit in range(50)]
+    for line in ("labctl-seed: applied 1", "boot", "labctl-seed: failed: no disk", *boots):
         parts.driver.print_line("demo", "agent-1", "serial", line)
     before = parts.clock.monotonic()
     parts.up()
     assert parts.clock.monotonic() - before < 60
     assert "could not apply its seed" in problem(parts)
     assert "labctl-seed: failed: no disk" in problem(parts)
+    assert problem(parts).count("[  OK  ]") == 20
 
 
 def test_a_machine_that_dies_ends_it_at_once_with_its_console(make: Make) -> None:

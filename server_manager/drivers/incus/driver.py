@@ -5,7 +5,7 @@ The truth is Incus's: what is ours is known by labels (`instances`), and is aske
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from labcore.clock import Clock
@@ -18,6 +18,7 @@ from server_manager.drivers.base import (
     ImageSupport,
     ServerRef,
     ServerSpec,
+    Stray,
 )
 from server_manager.drivers.incus import cluster, instances, logs
 from server_manager.drivers.incus import network as networks
@@ -170,6 +171,15 @@ class IncusDriver(IncusImages):
         look = self._looks.of(lab)
         self._follow_ways(look)
         return tuple(self._told(found, look) for found in look.instances)
+
+    def strays(self, labs: Collection[str]) -> tuple[Stray, ...]:
+        """See StrayFinding. Labs of another state directory have the same marks."""
+        where = f"--project {self._incus.settings.project} {self._incus.remote}"
+        return tuple(
+            Stray(one.name, one.ref.lab, f"incus delete --force {where}{one.name}")
+            for one in self._looks.everything()
+            if one.ref.lab not in labs
+        )
 
     def _told(self, found: Instance, look: Look) -> DriverServer:
         server = cluster.judge(found, look.members)

@@ -50,6 +50,10 @@ class Looks:
             shared = self._shared[lab]
         return shared.ask()
 
+    def everything(self) -> tuple[Instance, ...]:
+        """The instances of all labs, whoever's."""
+        return instances.parse(self._incus.get("/instances", recursion="1"))
+
     def members(self) -> Mapping[str, Member]:
         """The members of the cluster; none where there is no cluster."""
         if self._is_cluster is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from labcore.errors import Conflict, DriverFailed, LabError, NotFound
 from labcore.names import is_name
 from labcore.wire.lab import PowerState
-from server_manager.drivers.base import DriverServer, ServerRef, ServerSpec
+from server_manager.drivers.base import DriverServer, ServerRef, ServerSpec, Stray
 from server_manager.drivers.virtualbox import settings
 from server_manager.drivers.virtualbox.folder import Folder, Record
 from server_manager.drivers.virtualbox.library import Library
@@ -105,6 +105,20 @@ class Belongings:
                 continue
             if record is not None and (record.ref.lab, record.ref.name) == (lab, name):
                 yield folder, record
+
+    def strays(self, labs: Collection[str]) -> tuple[Stray, ...]:
+        """Machines whose settings lie where those of labs do that are none of `labs`."""
+        nodes = self._node_directory(ServerRef("lab", "node", "")).parent
+        depth = len(nodes.parts)
+        found = []
+        for machine in self._library.all():
+            path = Path(machine.settings).parts
+            # <labs>/<lab>/nodes/<node>/...
+            is_below = path[: depth - 2] == nodes.parts[:-2] and len(path) > depth
+            if is_below and path[depth - 1] == nodes.name and path[depth - 2] not in labs:
+                remove = f"VBoxManage unregistervm {machine.uuid} --delete"
+                found.append(Stray(machine.name, path[depth - 2], remove))
+        return tuple(found)
 
     def check_owned(self, found: Found, machine: Machine) -> None:
         """Raise Conflict unless the marks of a machine agree with its UUID and our records.

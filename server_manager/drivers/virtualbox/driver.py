@@ -11,7 +11,7 @@ import dataclasses
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from labcore.clock import Clock
@@ -25,6 +25,7 @@ from server_manager.drivers.base import (
     ImageSupport,
     ServerRef,
     ServerSpec,
+    Stray,
     may_take_over,
     sealed,
 )
@@ -185,6 +186,11 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
         """See Driver."""
         belongings, _ = self._belongings()
         return belongings.of_lab(lab)
+
+    def strays(self, labs: Collection[str]) -> tuple[Stray, ...]:
+        """See StrayFinding. Only machines below this state directory: others have others'."""
+        belongings, _ = self._belongings()
+        return belongings.strays(labs)
 
     def pause(self, ref: ServerRef) -> None:
         """See Pausing."""

@@ -44,6 +44,17 @@ def test_no_secret_stands_in_a_command_or_a_label(tmp_path: Path):
     assert b"hush-hush" in fake.one(NAME).files[SEED]
 
 
+def test_an_instance_of_a_lab_that_is_gone_is_a_stray(tmp_path: Path):
+    fake = FakeIncus()
+    driver = driver_of(tmp_path, fake)
+    driver.create(spec_of("agent-1"))
+    fake.copy(NAME, "mine")
+    assert driver.strays(["contract"]) == ()
+    (stray,) = driver.strays([])
+    assert (stray.name, stray.lab) == (NAME, "contract")
+    assert stray.remove == f"incus delete --force --project default local:{NAME}"
+
+
 def test_a_copy_that_inherited_the_labels_is_not_ours(tmp_path: Path):
     fake = FakeIncus()
     driver = driver_of(tmp_path, fake)

@@ -53,6 +53,15 @@ def test_the_marks_of_a_machine(bench, made):
     assert machine.info["groups"] == "/labctl/contract"
 
 
+def test_a_machine_of_a_lab_that_is_gone_is_a_stray(bench, made):
+    foreign = make_foreign(bench, "theirs")
+    assert bench.driver.strays(["contract"]) == ()
+    (stray,) = bench.driver.strays(["other"])
+    assert (stray.name, stray.lab) == (NAME, "contract")
+    assert stray.remove == f"VBoxManage unregistervm {machine_uuid(made)} --delete"
+    remove(bench, foreign)
+
+
 def test_a_machine_of_others_with_the_name_is_left_alone_and_reported(bench):
     foreign = make_foreign(bench, NAME)
     with pytest.raises(Conflict, match=NAME) as refusal:
