@@ -75,20 +75,33 @@ def _known(session: Session, lab: Lab) -> list[Decision]:
 
 def explained(decision: Decision) -> str:
     """A decision as a student would want it told."""
-    verdict = {
-        Action.OUT: f"one more: {decision.current} -> {decision.count}",
-        Action.IN: f"one fewer: {decision.current} -> {decision.count}",
-        Action.HOLD: f"stay at {decision.current}",
-    }[decision.action]
-    if abs(decision.count - decision.current) > 1:
-        verdict = f"{decision.current} -> {decision.count}"
-    head = f"Decision {decision.seq} at {decision.at[11:19]}, group {decision.group}, "
-    lines = [f"{head}policy {decision.policy}: {verdict}."]
+    head = f"Decision {decision.seq} at {decision.at[11:19]}: {_verdict(decision)}"
+    lines = textwrap.wrap(_sentence(head), _WIDTH, subsequent_indent="  ")
     lines += _section("It saw:", [_sample(sample) for sample in decision.samples])
     lines += _section("Taken together:", _together(decision.inputs))
-    lines += _section("The rule:", list(decision.reasons))
-    lines += _section("But:", list(decision.vetoes))
+    lines += _section("The rule says:", [_sentence(reason) for reason in decision.reasons])
+    lines += _section("But:", [_sentence(veto) for veto in decision.vetoes])
     return "\n".join(lines)
+
+
+def _verdict(decision: Decision) -> str:
+    group, policy = f"group {decision.group}", f"policy {decision.policy}"
+    if decision.action is Action.HOLD:
+        stays = f"{group} stays at {_nodes(decision.count)}"
+        return f"{stays}, though {policy} asks for a change" if decision.vetoes else stays
+    grows = "grows" if decision.action is Action.OUT else "shrinks"
+    # What is there may be another count than what is wished for, while some boot or are lost.
+    change = f"{group} {grows} to {_nodes(decision.count)}"
+    there = f"{decision.current} {'is' if decision.current == 1 else 'are'} there"
+    return f"{change}, as {policy} asks for; {there}"
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node" if count == 1 else f"{count} nodes"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _section(title: str, sentences: list[str]) -> list[str]:
@@ -101,8 +114,9 @@ def _section(title: str, sentences: list[str]) -> list[str]:
 
 def _sample(sample: NodeSample) -> str:
     if sample.cpu_percent is None and sample.memory_percent is None:
-        return f"{sample.node}: nothing, or nothing new"
-    busy = f", {sample.in_flight} requests in flight" if sample.in_flight is not None else ""
+        return f"{sample.node}: told nothing, or nothing new"
+    many = "request" if sample.in_flight == 1 else "requests"
+    busy = f", {sample.in_flight} {many} in flight" if sample.in_flight is not None else ""
     cpu, memory = _number(sample.cpu_percent), _number(sample.memory_percent)
     return f"{sample.node}: CPU {cpu} %, memory {memory} %{busy}"
 

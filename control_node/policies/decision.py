@@ -170,7 +170,7 @@ def _cooling(seen: Situation, direction: int) -> tuple[str, ...]:
     remaining_s = _remaining_s(seen, direction)
     if not remaining_s:
         return ()
-    return (f"waits {remaining_s:.0f} s more: cooldown after the last change",)
+    return (f"the cooldown after the last change lasts {remaining_s:.0f} s more",)
 
 
 def _verdict(seen: Situation, proposal: Proposal, count: int, vetoes: tuple[str, ...]) -> Verdict:

@@ -43,7 +43,7 @@ def outwards(seen: Situation, rule: Rule, proposal: Proposal) -> tuple[int, tupl
 def _enough(seen: Situation, careful: Situation) -> str:
     waiting = []
     if seen.observation.booting:
-        waiting.append(f"{nodes(seen.observation.booting)} booting")
+        waiting.append(f"{_are(seen.observation.booting)} booting")
     if seen.missing:
         waiting.append(f"no word from {_names(seen.missing)}")
     return f"{' and '.join(waiting)}: counted as idle, the average is {_figures(careful)}"
@@ -57,7 +57,7 @@ def inwards(seen: Situation, rule: Rule) -> tuple[str, ...]:
     if seen.missing:
         vetoes += _silent(seen, rule)
     if seen.observation.draining:
-        vetoes.append(f"{nodes(seen.observation.draining)} still draining: one removal at a time")
+        vetoes.append(f"{_are(seen.observation.draining)} still draining: one removal at a time")
     suspicion = _suspicion(seen)
     if suspicion:
         vetoes.append(suspicion)
@@ -104,6 +104,10 @@ def _suspicion(seen: Situation) -> str | None:
     if memory is not None and memory == active.averages.get(MEMORY):
         return f"suspect metrics: {busy}, and memory has not moved from {percent(memory)}"
     return None
+
+
+def _are(count: int) -> str:
+    return f"{nodes(count)} {'is' if count == 1 else 'are'}"
 
 
 def memory_floor(seen: Situation) -> int:

@@ -78,6 +78,8 @@ class Evaluator:
             return []
         self._told[decision.group] = (kind, scene.now)
         message = f"{decision.group}: {decision.action.value}: {'; '.join(decision.reasons)}"
+        if decision.vetoes:
+            message += f", but {'; '.join(decision.vetoes)}"
         return [scene.publish(EventKind.DECISION, message, None, encode(decision))]
 
     def undo(self, state: State, group: str) -> State:

@@ -91,7 +91,7 @@ DECISION = Decision(
     current=2,
     count=2,
     reasons=("average CPU 81 % is above 70 %",),
-    vetoes=("waits 12 s more: cooldown after the last change",),
+    vetoes=("the cooldown after the last change lasts 12 s more",),
     samples=(NodeSample("agent-1", 80.9, 40.0, 3), NodeSample("agent-2", None, None)),
     inputs={"cpu_percent": 80.9, "cooldown_remaining_s": 12.0},
 )

@@ -12,8 +12,8 @@ from tests.labctl.double import AT, STATUS, Double, lab, node, server
 SCREEN = """\
 demo  up  local  http://127.0.0.1:8080
 agent: auto, 2 of 2 serve (min 2, max 5), cooldown 12 s
-  hold at 12:00:00: average CPU 81 % is above 70 %; waits 12 s more: cooldown
-  after the last change
+  hold at 12:00:00: average CPU 81 % is above 70 %; the cooldown after the last
+  change lasts 12 s more
 
 NODE     STATE    HEALTH   ROUTED  CPU%  MEM%  BUSY  APP
 control  running  healthy  -          -     -     -

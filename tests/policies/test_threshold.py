@@ -33,9 +33,9 @@ SCALING = Scaling(min=2, max=10)
             group(95.0, 2, booting=1),
             Action.HOLD,
             3,
-            "1 node booting: counted as idle, the average is CPU 63.3 %, memory 33.3 %",
+            "1 node is booting: counted as idle, the average is CPU 63.3 %, memory 33.3 %",
         ),
-        (group(5.0, memory=5.0, draining=1), Action.HOLD, 3, "1 node still draining"),
+        (group(5.0, memory=5.0, draining=1), Action.HOLD, 3, "1 node is still draining"),
         (group(99.0, 9, unknown=1), Action.HOLD, 9, "1 node of unknown state may run"),
         (group(99.0, 9, unknown=1, desired=10), Action.HOLD, 10, "10 nodes is the maximum"),
         (group(99.0, 8, unknown=1), Action.OUT, 9, "average CPU 99 %"),
@@ -121,20 +121,20 @@ def test_cooldowns_follow_any_change_and_say_how_long():
     course = Course(Scaling(max=10))
     assert course.step(group(90.0)).action is Action.OUT
     again = course.step(group(90.0, 4))
-    assert again.vetoes == ("waits 20 s more: cooldown after the last change",)
+    assert again.vetoes == ("the cooldown after the last change lasts 20 s more",)
     assert again.inputs["cooldown_remaining_s"] == 20.0
     course.step(group(5.0, 4, memory=5.0))
     assert course.step(group(90.0, 4)).action is Action.OUT
     inwards = [course.step(group(5.0, 5, memory=5.0)).action for _ in range(6)]
     assert inwards == [Action.HOLD] * 5 + [Action.IN]
-    assert "waits 20 s more" in course.step(group(90.0, 4)).vetoes[0]
+    assert "lasts 20 s more" in course.step(group(90.0, 4)).vetoes[0]
 
 
 def test_a_change_by_hand_starts_the_cooldown_too():
     course = Course(Scaling())
     course.step(group(50.0))
     assert course.step(group(90.0, 2)).vetoes == (
-        "waits 30 s more: cooldown after the last change",
+        "the cooldown after the last change lasts 30 s more",
     )
 
 

@@ -74,7 +74,7 @@ def test_another_policy_is_shown_the_same_past():
 def test_cooldowns_are_those_of_what_happened():
     record = (*RECORD[:2], decision(20, 95.0, 3, 3))
     said = replay("threshold", Scaling(), record)
-    assert said[2].vetoes == ("waits 20 s more: cooldown after the last change",)
+    assert said[2].vetoes == ("the cooldown after the last change lasts 20 s more",)
 
 
 def test_holds_that_were_not_told_again_count_as_evaluations():
