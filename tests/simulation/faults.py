@@ -348,6 +348,11 @@ def end(world: World) -> None:
     world.client.cuts = 0
     world.scaler.crossings.forget()
     world.host.crossings.forget()
+    thaw(world)
+
+
+def thaw(world: World) -> None:
+    """What a person has paused goes on."""
     wanted = world.wanted()
     for node in world.names():
         if wanted.get(node) != "standby":

@@ -253,14 +253,18 @@ class World:
         self.watch.check(self)
 
     def _mend(self) -> None:
-        """Of a person: `labctl up`, until the lab is to be up and its control node runs."""
+        """Of a person: `labctl up`, until the lab is to be up and its control node runs; and
+        nothing stays paused, though what was asked for before may be done as late as now."""
+        is_up = False
         while True:
             self.loop.sleep(2.0)
-            lab = self.seen()
+            faults.thaw(self)
+            lab = None if is_up else self.seen()
             if lab is None or lab.state is LabState.CONVERGING:
                 continue
-            if lab.desired is Desired.UP and self.control_runs():
-                return
+            is_up = lab.desired is Desired.UP and self.control_runs()
+            if is_up:
+                continue
             with suppress(LabError):
                 self.host.call(lambda: self.host.manager.put(LAB, self.file), cause="person")
 
