@@ -20,7 +20,7 @@ def compose(
 
     `state` is the server-manager's, but `up` becomes `degraded` where the scaler or nginx do not
     work. Figures that nobody could be asked for are null. Beyond the contract: `groups`,
-    `problems`, `desired`, and of each node `phase`, `in_flight`, `cpu_history` and `problem`.
+    `problems`, `desired`; of each node `member`, `phase`, `in_flight`, `cpu_history`, `problem`.
     """
     problems = _problems(lab, scaler, problem)
     groups = _groups(lab, scaler)
@@ -138,6 +138,7 @@ def _node(server: Server, known: NodeStatus | None, scaler: ScalerStatus | None)
         "group": server.group,
         "role": server.role,
         "region": server.region,
+        "member": server.member,
         "state": str(server.state),
         "health": _health(server, known, scaler),
         "in_rotation": known.in_rotation if known else False,

@@ -99,6 +99,11 @@ def _group(group: Mapping[str, Any], *, regional: bool) -> RenderableType:
 def _nodes(view: View, *, fancy: bool, history: bool) -> Table:
     columns = ["NODE", "STATE", "HEALTH", "ROUTED", "CPU%>", "MEM%>", "BUSY>"]
     rows = [_row(node) for node in view["nodes"]]
+    members = any(node.get("member") for node in view["nodes"])
+    if members:
+        columns.append("MEMBER")
+        for row, node in zip(rows, view["nodes"], strict=True):
+            row.append(escape(node["member"] or ""))
     if history:
         columns.append("CPU")
         for row, node in zip(rows, view["nodes"], strict=True):
@@ -106,7 +111,8 @@ def _nodes(view: View, *, fancy: bool, history: bool) -> Table:
     else:
         columns.append("APP")
         for row, node in zip(rows, view["nodes"], strict=True):
-            row.append(node["endpoints"].get("app") or "")
+            url = node["endpoints"].get("app") or ""
+            row.append(url.removeprefix("http://") if members else url)  # 80 columns are few
     return make_table(columns, rows)
 
 

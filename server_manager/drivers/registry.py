@@ -75,6 +75,7 @@ def _incus(context: DriverContext, settings: Settings) -> Driver:
     return make(
         settings,
         folder=context.driver_directory("incus"),
+        node_directory=context.node_directory,
         clock=context.clock,
         search_path=context.search_path,
         environ=context.environ,

@@ -13,6 +13,7 @@ from server_manager.drivers.base import ServerSpec
 from server_manager.drivers.incus.client import Incus, Run
 from server_manager.drivers.incus.driver import IncusDriver
 from server_manager.drivers.incus.instances import Instance
+from server_manager.drivers.incus.records import Records
 from server_manager.drivers.incus.settings import IncusSettings
 from server_manager.drivers.incus.ways import Ways
 from tests.drivers.incus.fake_incus import FakeIncus
@@ -34,7 +35,8 @@ def imaged_driver(
     root: Path, clock: Clock, incus: Incus, ways: type[Ways] = Ways
 ) -> Iterator[ImagedDriver]:
     """A driver; whatever a test leaves is removed, and no forwarder may be left then."""
-    driver = ImagedDriver(incus, ways(root / "ways", clock), clock)
+    records = Records(lambda ref: root / "labs" / ref.lab / "nodes" / ref.name)
+    driver = ImagedDriver(incus, ways(root / "ways", clock), records, clock)
     try:
         yield driver
     finally:
@@ -42,6 +44,7 @@ def imaged_driver(
             for server in driver.servers(lab):
                 driver.destroy(server.ref)
     assert not list((root / "ways").glob("*.json"))
+    assert not list(root.glob("labs/*/nodes/*"))
 
 
 def real_incus(settings: IncusSettings | None = None) -> Incus:

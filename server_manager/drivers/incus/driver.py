@@ -28,6 +28,7 @@ from server_manager.drivers.incus.images import IncusImages
 from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.look import Look, Looks
 from server_manager.drivers.incus.making import Maker
+from server_manager.drivers.incus.records import Records
 from server_manager.drivers.incus.ways import Ways
 
 CAPABILITIES = Capabilities(
@@ -51,10 +52,11 @@ class IncusDriver(IncusImages):
 
     name = "incus"
 
-    def __init__(self, incus: Incus, ways: Ways, clock: Clock) -> None:
+    def __init__(self, incus: Incus, ways: Ways, records: Records, clock: Clock) -> None:
         super().__init__(incus, clock)
         self._ways = ways
-        self._looks = Looks(incus, clock)
+        self._records = records
+        self._looks = Looks(incus, records, clock)
         self._maker = Maker(incus, CAPABILITIES)
 
     def health(self) -> DriverHealth:
@@ -138,10 +140,10 @@ class IncusDriver(IncusImages):
     def destroy(self, ref: ServerRef) -> None:
         """See Driver."""
         found = self._looks.of(ref.lab).find(ref)
-        if found is None:
-            return
-        self._remove(found)
-        self._follow_ways(self._looks.of(ref.lab))
+        if found is not None:
+            self._remove(found)
+            self._follow_ways(self._looks.of(ref.lab))
+        self._records.forget(ref)
 
     def _remove(self, found: Instance) -> None:
         if found.state is not PowerState.STOPPED:
@@ -251,14 +253,14 @@ def make(
     settings: Mapping[str, object],
     *,
     folder: Path,
+    node_directory: Callable[[ServerRef], Path],
     clock: Clock,
     search_path: str,
     environ: Mapping[str, str],
-    ways: Callable[[Path, Clock], Ways] = Ways,
 ) -> IncusDriver:
     """A driver for what a lab file says in its section `incus`; `folder` keeps its files."""
     from labcore.codec import decode
     from server_manager.drivers.incus.settings import IncusSettings
 
     incus = Incus(decode(IncusSettings, settings), search_path=search_path, environ=environ)
-    return IncusDriver(incus, ways(folder, clock), clock)
+    return IncusDriver(incus, Ways(folder, clock), Records(node_directory), clock)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,10 +84,28 @@ def uuid_of(ref: ServerRef) -> str:
     return str(uuid.uuid5(_NAMESPACE, ref.id))
 
 
-def parse(told: Iterable[Mapping[str, Any]]) -> tuple[Instance, ...]:
-    """Those of Incus's instances that are servers of ours, by the names of their nodes."""
-    found = (_instance(one) for one in told)
-    return tuple(sorted((i for i in found if i is not None), key=lambda i: i.ref.name))
+def parse(
+    lab: str, told: Iterable[Mapping[str, Any]], noted: Callable[[], Mapping[str, Instance]]
+) -> tuple[Instance, ...]:
+    """Those of Incus's instances that are servers of a lab of ours, by the names of their nodes.
+
+    Of one whose member is away Incus tells nothing but its name: `noted` says whose that is.
+    """
+    found = [_instance(one) for one in told if one.get("config") is not None]
+    if away := [one for one in told if one.get("config") is None]:
+        known = noted()
+        found += [_away(known[one["name"]], one) for one in away if one["name"] in known]
+    ours = (i for i in found if i is not None and i.ref.lab == lab)
+    return tuple(sorted(ours, key=lambda i: i.ref.name))
+
+
+def _away(known: Instance, told: Mapping[str, Any]) -> Instance:
+    return replace(known, status=str(told.get("status", "")), member=_member(told))
+
+
+def _member(told: Mapping[str, Any]) -> str | None:
+    location = str(told.get("location") or "none")
+    return None if location in ("", "none") else location
 
 
 def _instance(told: Mapping[str, Any]) -> Instance | None:
@@ -97,13 +115,12 @@ def _instance(told: Mapping[str, Any]) -> Instance | None:
     ref = ServerRef(config[LAB], config[NODE], config[ID])
     if config.get(UUID) != uuid_of(ref):
         return None
-    location = str(told.get("location") or "none")
     port = config.get(MANAGER_PORT, "")
     return Instance(
         ref=ref,
         name=str(told["name"]),
         status=str(told.get("status", "")),
-        member=None if location in ("", "none") else location,
+        member=_member(told),
         digest=config.get(DIGEST),
         address=config.get(ADDRESS, ""),
         forwards=_forwards(config.get(FORWARDS, "")),

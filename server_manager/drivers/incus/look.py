@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labcore.clock import Clock
+from labcore.wire.lab import PowerState
 from server_manager.drivers.base import ServerRef
 from server_manager.drivers.incus import cluster, instances
 from server_manager.drivers.incus.asking import Shared
 from server_manager.drivers.incus.client import Incus
 from server_manager.drivers.incus.cluster import Member
 from server_manager.drivers.incus.instances import Instance
+from server_manager.drivers.incus.records import Records
 
 REST_S = 0.1
 
@@ -34,7 +37,8 @@ class Look:
 class Looks:
     """One remote's; nothing is kept between two looks but whether it is a cluster."""
 
-    def __init__(self, incus: Incus, clock: Clock) -> None:
+    def __init__(self, incus: Incus, records: Records, clock: Clock) -> None:
+        self._records = records
         self._incus = incus
         self._clock = clock
         self._lock = threading.Lock()
@@ -64,6 +68,17 @@ class Looks:
         return cluster.parse(self._incus.get("/cluster/members", recursion="1"))
 
     def _look(self, lab: str) -> Look:
-        label = f"config.{instances.LAB} eq {lab}"
+        members = self.members()
+        # A filter would hide those of which nothing can be told: they are not gone.
+        label = "" if members else f"config.{instances.LAB} eq {lab}"
         told = self._incus.get("/instances", recursion="1", filter=label)
-        return Look(lab, instances.parse(told), self.members())
+        found = instances.parse(lab, told, lambda: self._records.of(lab))
+        for instance in found:
+            if instance.digest is not None and instance.member is not None:
+                self._note(instance, members)
+        return Look(lab, found, members)
+
+    def _note(self, instance: Instance, members: Mapping[str, Member]) -> None:
+        member = members.get(instance.member or "")
+        if instance.state is not PowerState.ERROR and member is not None and member.is_online:
+            self._records.note(dataclasses.replace(instance, status=""))

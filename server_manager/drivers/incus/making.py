@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 from labcore.errors import LabError, NotFound, TimedOut
 from server_manager.drivers.base import Capabilities, ServerSpec
 from server_manager.drivers.incus import instances, placement
 from server_manager.drivers.incus import network as networks
+from server_manager.drivers.incus.advice import NoSuchImage
 from server_manager.drivers.incus.client import Incus
 from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.look import Look
 from server_manager.drivers.incus.network import Network
+from server_manager.drivers.incus.settings import IncusSettings
 from server_manager.guest.seed import make_seed
 
 SEED_TAR = "/var/lib/labctl/seed.tar"
+BRING_LIMIT_S = 600.0
 MAKE_LIMIT_S = 180.0  # the first on a member may have to fetch the image from another one
 
 
@@ -27,6 +31,8 @@ class Maker:
         self._capabilities = capabilities
         self._addresses = networks.Addresses()
         self._network: Network | None = None
+        self._bringing = threading.Lock()
+        self._placer = placement.Placer(incus.settings)
 
     def network(self) -> Network:
         """The network of the lab; looked for once, as nobody changes it under living servers."""
@@ -41,17 +47,18 @@ class Maker:
     def make(self, spec: ServerSpec, look: Look) -> None:
         """Make a stopped instance. After a failure there is none, or one that is half made."""
         network = self.network()
-        member = placement.choose(
-            spec, self._incus.settings, look.members, placement.of_instances(look.instances)
-        )
-        address = self._address(network, spec, look)
+        member = self._placer.choose(spec, look.members, look.instances)
         try:
+            address = self._address(network, spec, look)
             seed = make_seed(spec, self._capabilities, network.guest(spec, address))
             self._add(self._body(spec, network, address), member)
             name = instances.name_of(spec.ref)
             self._incus.push(name, SEED_TAR, seed.tar())
             whole = {"config": {instances.DIGEST: instances.digest_of(spec)}}
             self._incus.change("PATCH", f"/instances/{name}", whole)
+        except BaseException:
+            self._placer.forget(spec.ref)
+            raise
         finally:
             self._addresses.free(spec.ref)
 
@@ -92,6 +99,33 @@ class Maker:
         }
 
     def _add(self, body: dict[str, Any], member: str | None) -> None:
+        try:
+            self._post(body, member)
+        except NoSuchImage:
+            if not self._bring_image(str(body["source"]["alias"])):
+                raise
+            self._post(body, member)
+
+    def _bring_image(self, alias: str) -> bool:
+        """Copy an image from where images are made, this machine, to where the lab is; False if
+        that is the same. Servers that are made at the same time wait for one copy."""
+        settings, home = self._incus.settings, IncusSettings()
+        there = (settings.remote, settings.project)
+        if there == (home.remote, home.project):
+            return False
+        with self._bringing:
+            known = self._incus.get("/images/aliases")
+            if any(str(path).rpartition("/")[2] == alias for path in known or ()):
+                return True
+            self._incus.run(
+                *("image", "copy", "-q", f"{home.remote}:{alias}", self._incus.remote),
+                *("--alias", alias, "--mode", "relay"),
+                *("--project", home.project, "--target-project", settings.project),
+                limit_s=BRING_LIMIT_S,
+            )
+        return True
+
+    def _post(self, body: dict[str, Any], member: str | None) -> None:
         target = {} if member is None else {"target": member}
         try:
             self._incus.change("POST", "/instances", body, limit_s=MAKE_LIMIT_S, **target)

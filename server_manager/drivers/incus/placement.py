@@ -1,12 +1,13 @@
-"""On which member of a cluster a new server goes. Pure."""
+"""On which member of a cluster a new server goes."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from labcore.errors import DriverUnusable
-from server_manager.drivers.base import ServerSpec
+from server_manager.drivers.base import ServerRef, ServerSpec
 from server_manager.drivers.incus.cluster import Member
 from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.settings import IncusSettings
@@ -20,7 +21,7 @@ def choose(
     members: Mapping[str, Member],
     lab: Iterable[tuple[str, str | None]],
 ) -> str | None:
-    """The name of the member; None where there is no cluster. Raises DriverUnusable.
+    """The name of the member; None where there is no cluster. Pure. Raises DriverUnusable.
 
     `lab` are the other servers of the lab: node and member. `spread` puts a server where fewest of
     its group are, then fewest of the lab; `pack` where most of the lab are.
@@ -69,6 +70,29 @@ def _named(name: str, possible: list[str], members: Mapping[str, Member]) -> str
     )
 
 
-def of_instances(lab: Iterable[Instance]) -> list[tuple[str, str | None]]:
-    """The servers of a lab as `choose` wants them."""
-    return [(instance.ref.name, instance.member) for instance in lab]
+class Placer:
+    """Chooses for servers that are made at the same time: each knows of those chosen before."""
+
+    def __init__(self, settings: IncusSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._chosen: dict[ServerRef, str] = {}  # until a look shows them
+
+    def choose(
+        self, spec: ServerSpec, members: Mapping[str, Member], seen: Iterable[Instance]
+    ) -> str | None:
+        """See `choose`; `seen` are the instances of the lab as Incus says now."""
+        known = {instance.ref: instance.member for instance in seen}
+        with self._lock:
+            self._chosen = {ref: m for ref, m in self._chosen.items() if ref not in known}
+            of_lab = {r: m for r, m in self._chosen.items() if r.lab == spec.ref.lab} | known
+            others = [(ref.name, m) for ref, m in of_lab.items() if ref != spec.ref]
+            member = choose(spec, self._settings, members, others)
+            if member is not None:
+                self._chosen[spec.ref] = member
+            return member
+
+    def forget(self, ref: ServerRef) -> None:
+        """It was not made."""
+        with self._lock:
+            self._chosen.pop(ref, None)

@@ -30,7 +30,7 @@ FORWARDER = "server_manager.drivers.incus.forwarder"
 LOG = "forwarder.log"
 START_LIMIT_S = 15.0
 AGAIN_S = 1.0
-_ON = (PowerState.RUNNING, PowerState.STARTING, PowerState.PAUSED, PowerState.STOPPING)
+_OFF = (PowerState.STOPPED, PowerState.ABSENT)  # one of which nobody knows may well serve
 LOOPBACK = "127.0.0.1"
 
 
@@ -131,7 +131,7 @@ class Ways:
 
 def wanted(instances: Iterable[Instance], ours: str | None) -> tuple[Way, ...]:
     """The ways that there should be. Pure."""
-    on = [i for i in instances if i.state in _ON and i.digest is not None and i.address]
+    on = [i for i in instances if i.state not in _OFF and i.digest is not None and i.address]
     ways = [
         Way(f"{LOOPBACK}:{f.host_port}", f"{i.address}:{f.node_port}")
         for i in on

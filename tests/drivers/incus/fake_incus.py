@@ -48,6 +48,10 @@ class Container:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
+        if self.status == "Error":  # its member is away: nobody can be asked
+            about = {"config": None, "devices": None, "profiles": None, "type": self.type}
+            place = {"name": self.name, "project": self.project, "location": self.location}
+            return {**about, **place, "status": "Error", "status_code": 112}
         return {
             "name": self.name,
             "project": self.project,
@@ -229,7 +233,7 @@ class FakeIncus:
         return [
             c.told()
             for (where, _), c in self.containers.items()
-            if where == project and (not key or c.config.get(key) == value)
+            if where == project and (not key or (c.told()["config"] or {}).get(key) == value)
         ]
 
     def _add(self, project: str, query: Mapping[str, str], data: dict[str, Any]) -> Answer:

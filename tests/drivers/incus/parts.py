@@ -5,6 +5,7 @@ from pathlib import Path
 
 from labcore.clock import FakeClock
 from server_manager.drivers.base import Forward, ServerSpec
+from server_manager.drivers.incus.records import Records
 from server_manager.drivers.incus.settings import IncusSettings
 from tests.contract.incus_rigs import ImagedDriver, NoWays, fake_incus
 from tests.contract.rigs import make_spec
@@ -14,7 +15,9 @@ from tests.drivers.incus.fake_incus import FakeIncus
 def driver_of(root: Path, fake: FakeIncus, **settings: object) -> ImagedDriver:
     clock = FakeClock()
     made = IncusSettings(**settings)  # type: ignore[arg-type]
-    return ImagedDriver(fake_incus(root, fake, made), NoWays(root / "ways", clock), clock)
+    records = Records(lambda ref: root / "labs" / ref.lab / "nodes" / ref.name)
+    ways = NoWays(root / "ways", clock)
+    return ImagedDriver(fake_incus(root, fake, made), ways, records, clock)
 
 
 def spec_of(name: str, number: int = 1, **changes: object) -> ServerSpec:

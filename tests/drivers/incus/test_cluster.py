@@ -1,6 +1,7 @@
 """Members that come and go, and where servers are put."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,12 @@ SILENT = "No heartbeat for {} (2026-11-26 02:25:30.7 +0000 UTC)"
 
 
 def a_lab(root: Path, fake: FakeIncus, **settings: object):
+    """A lab whose servers are made at the same time."""
     driver = driver_of(root, fake, **settings)
     specs = [spec_of("control", 1), *(spec_of(f"agent-{i}", i + 1) for i in range(1, 5))]
-    for spec in specs:
-        driver.create(spec)
-        driver.start(spec.ref)
+    with ThreadPoolExecutor(len(specs)) as pool:
+        list(pool.map(driver.create, specs))
+        list(pool.map(lambda spec: driver.start(spec.ref), specs))
     return driver, specs
 
 
@@ -65,6 +67,21 @@ def test_a_partition_that_nobody_noticed_yet_is_unknown_never_an_error(tmp_path:
     for container in fake.containers.values():
         container.status = "Error"
     assert {s.state for s in driver.servers("contract")} == {PowerState.UNKNOWN}
+
+
+def test_who_was_away_before_the_server_manager_began_is_known_all_the_same(tmp_path: Path):
+    fake = FakeIncus(members=NAMES)
+    driver, specs = a_lab(tmp_path, fake)
+    control = driver.get(specs[0].ref)
+    assert control.member is not None
+    fake.member_is(control.member, "Offline", SILENT.format("15s"))
+    again = driver_of(tmp_path, fake)
+    seen = again.get(specs[0].ref)
+    assert seen.state is PowerState.UNKNOWN
+    assert seen.endpoints == control.endpoints
+    assert len(again.servers("contract")) == len(specs)
+    again.create(specs[0])  # there is one: no second control node is made
+    assert len(fake.containers) == len(specs)
 
 
 def test_what_is_away_cannot_be_changed(tmp_path: Path):
