@@ -20,7 +20,7 @@ from server_manager.drivers.incus.advice import advise
 from server_manager.drivers.incus.settings import IncusSettings
 
 PROGRAM = "incus"
-# A look takes 0.05 s; while a member of a cluster is silent and not yet known to be, 20 s.
+# Some 0.05 s, and 20 s while a member of a cluster is silent and nobody has noticed yet.
 READ_LIMIT_S = 25.0
 CHANGE_LIMIT_S = 60.0
 LOCAL = "local"

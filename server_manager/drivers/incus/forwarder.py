@@ -215,6 +215,7 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
+        (folder / STATE).unlink(missing_ok=True)  # what another one did that was killed
         asyncio.run(Forwarder(folder).run())
     return 0
 

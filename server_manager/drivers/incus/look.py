@@ -19,6 +19,9 @@ from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.records import Records
 
 REST_S = 0.1
+# A look takes 0.05-1 s. While a member is silent, and the cluster has not noticed, Incus waits 20 s
+# for it: who asks is told sooner that it is not known. One may have to wait for two looks.
+LIMIT_S = 4.5
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,14 @@ class Looks:
             self._is_cluster = bool(environment.get("server_clustered"))
         if not self._is_cluster:
             return {}
-        return cluster.parse(self._incus.get("/cluster/members", recursion="1"))
+        told = self._incus.get("/cluster/members", recursion="1", limit_s=LIMIT_S)
+        return cluster.parse(told)
 
     def _look(self, lab: str) -> Look:
         members = self.members()
         # A filter would hide those of which nothing can be told: they are not gone.
         label = "" if members else f"config.{instances.LAB} eq {lab}"
-        told = self._incus.get("/instances", recursion="1", filter=label)
+        told = self._incus.get("/instances", recursion="1", filter=label, limit_s=LIMIT_S)
         found = instances.parse(lab, told, lambda: self._records.of(lab))
         for instance in found:
             if instance.digest is not None and instance.member is not None:

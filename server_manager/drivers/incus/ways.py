@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
+
 from labcore.clock import Clock
 from labcore.codec import encode
 from labcore.commands import spawn_detached
@@ -122,11 +124,12 @@ class Ways:
         return False
 
     def _state(self) -> dict[str, Any]:
+        """What the forwarder that runs has told; nothing, if it was another one that did."""
         try:
-            told = read_json(self._folder / STATE)
-        except (OSError, ValueError):
+            told = cast(dict[str, Any], read_json(self._folder / STATE) or {})
+            return told if psutil.pid_exists(int(told["pid"])) else {}
+        except (OSError, ValueError, KeyError, TypeError):
             return {}
-        return cast(dict[str, Any], told) if isinstance(told, dict) else {}
 
 
 def wanted(instances: Iterable[Instance], ours: str | None) -> tuple[Way, ...]:
