@@ -85,9 +85,9 @@ def uuid_of(ref: ServerRef) -> str:
 
 
 def parse(
-    lab: str, told: Iterable[Mapping[str, Any]], noted: Callable[[], Mapping[str, Instance]]
+    lab: str | None, told: Iterable[Mapping[str, Any]], noted: Callable[[], Mapping[str, Instance]]
 ) -> tuple[Instance, ...]:
-    """Those of Incus's instances that are servers of a lab of ours, by the names of their nodes.
+    """Those of Incus's instances that are servers of a lab (None: of any), by names of nodes.
 
     Of one whose member is away Incus tells nothing but its name: `noted` says whose that is.
     """
@@ -95,7 +95,7 @@ def parse(
     if away := [one for one in told if one.get("config") is None]:
         known = noted()
         found += [_away(known[one["name"]], one) for one in away if one["name"] in known]
-    ours = (i for i in found if i is not None and i.ref.lab == lab)
+    ours = (i for i in found if i is not None and lab in (None, i.ref.lab))
     return tuple(sorted(ours, key=lambda i: i.ref.name))
 
 

@@ -59,7 +59,7 @@ class Looks:
 
     def everything(self) -> tuple[Instance, ...]:
         """The instances of all labs, whoever's."""
-        return instances.parse(self._incus.get("/instances", recursion="1"))
+        return instances.parse(None, self._incus.get("/instances", recursion="1"), dict)
 
     def members(self) -> Mapping[str, Member]:
         """The members of the cluster; none where there is no cluster."""
