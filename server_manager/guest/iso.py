@@ -14,12 +14,15 @@ FILE_MODE = 0o100000
 
 
 def write_iso(seed: Seed, path: Path) -> None:
-    """Write the seed as an ISO 9660 file with Rock Ridge names, readable by its owner alone."""
+    """Write the seed as an ISO 9660 file with Rock Ridge names, readable by its owner alone.
+
+    Its volume set is named for the seed's digest: a guest tells discs apart by their first blocks.
+    """
     # Imported here: only one driver makes discs.
     import pycdlib
 
     iso = pycdlib.PyCdlib()
-    iso.new(interchange_level=3, rock_ridge="1.09", vol_ident=LABEL)
+    iso.new(interchange_level=3, rock_ridge="1.09", vol_ident=LABEL, vol_set_ident=seed.digest)
     try:
         folders: dict[str, str] = {".": ""}
         for number, (name, file) in enumerate(seed.files.items()):

@@ -139,6 +139,8 @@ def test_tar_and_disc_hold_the_same_files(keys, tmp_path):
     path = tmp_path / "seed.iso"
     write_iso(seed, path)
     assert path.stat().st_mode & 0o777 == 0o600
+    # What the guest looks at to see that the disc is another.
+    assert seed.digest.encode() in path.read_bytes()[: 17 * 2048]
     assert on_disc(path) == {name: file.content for name, file in seed.files.items()}
 
 
