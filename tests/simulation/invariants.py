@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from control_node.scaler.state import State
 from control_node.scaler.types import Operation, Power, TellDrain
+from labcore.wire.event import Event
 from labcore.wire.lab import Desired, Lab, LabState, PowerState, Wanted
 from server_manager.drivers.base import ServerRef
 from tests.simulation.loop import Broken
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # So long after a fault has ended somebody may still act on what he saw of it.
 LATE_S = 10.0
+CALLED_OFF = "stays after all: it is needed again"
 OFFS = ("stop", "destroy", "pause")
 OURS = ("scaler", "recovery", "run")  # on whose behalf servers must not be taken from under nginx
 
@@ -71,10 +73,16 @@ class Watch:
         if why:
             raise Broken(why)
 
+    def told(self, event: Event) -> None:
+        """The scaler says something: a removal that is called off is over, even if the agent can
+        only be told of it later."""
+        if event.node is not None and event.message.endswith(CALLED_OFF):
+            self.removing.pop(event.node, None)
+
     def scaler_starts(self, saved: State | None) -> None:
-        """A removal that was called off and saved as such is over, though no agent was told."""
+        """Only what was saved goes on."""
         going = saved.removal.node if saved and saved.removal else None
-        self.removing = {n: None for n in self.removing if n == going}
+        self.removing = {} if going is None else {going: None}
 
     # ------------------------------------------------------------------ bookkeeping
 

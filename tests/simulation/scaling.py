@@ -169,15 +169,17 @@ def _name(operation: Operation) -> str:
 class SimPoster:
     """hands.Poster on the loop."""
 
-    def __init__(self, loop: Loop, process: Process, client: Client) -> None:
-        self._loop = loop
-        self._process = process
-        self._client = client
+    def __init__(self, scaler: Scaler) -> None:
+        self._scaler = scaler
+        self._loop = scaler.loop
+        self._process = scaler.process
+        self._client = scaler.client
         self._waiting: deque[Event] = deque()
         self._busy = False
 
     def post(self, event: Event) -> None:
         """See Poster."""
+        self._scaler.on_post(event)
         self._waiting.append(event)
         if not self._busy:
             self._busy = True
@@ -229,6 +231,7 @@ class Scaler:
         self.on_start: Callable[[], None] = lambda: None
         self.on_step: Callable[[], None] = lambda: None
         self.on_begin: Callable[[Operation], None] = lambda operation: None
+        self.on_post: Callable[[Event], None] = lambda event: None
         self.on_end: Callable[[Operation], None] = lambda operation: None
         self.last_act = loop.now
         self.crossings = Crossings("the scaler", self._die, fired)
@@ -254,7 +257,7 @@ class Scaler:
         runner = SimRunner(self.lab, self.controller, self.store, clock)
         wishes = Wishes(self.lab, self.client, clock)
         hands = SimHands(self, self.client, wishes, runner)
-        poster = SimPoster(loop, self.process, self.client)
+        poster = SimPoster(self)
         status = scaler_status(self.lab, clock.now(), self.controller)
         self.desk = Desk(wishes, status, wake=runner.wake, reset=runner.reset_breaker)
         collector = Collector(clock, lambda: None, SimFetcher(self))

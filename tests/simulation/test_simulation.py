@@ -25,12 +25,13 @@ class Lives:
     first = 1
 
     @pytest.fixture(scope="class")
-    def lives(self):
+    @classmethod
+    def lives(cls):
         """Those of a piece; each is lived once."""
 
         @functools.cache
         def lived(chunk):
-            first = self.first + chunk * CHUNK
+            first = cls.first + chunk * CHUNK
             return [outcome(seed) for seed in range(first, first + CHUNK)]
 
         return lived

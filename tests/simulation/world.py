@@ -104,6 +104,7 @@ class World:
         self.scaler.note = self.client.note = self.note
         self.scaler.on_start = lambda: self.watch.scaler_starts(self.scaler.store.saved)
         self.scaler.on_begin = lambda operation: self.watch.begins(self, operation)
+        self.scaler.on_post = self.watch.told
         self.scaler.may_start = self.control_runs
         self.driver.changed = self.follow_control
         self.host.effect_watch = self._effect
