@@ -1,5 +1,6 @@
 """What VBoxManage 7.2.22 really printed is understood."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,27 @@ def test_extradata():
 def test_every_state_in_a_list_has_a_meaning():
     assert set(SHORT.values()) <= set(states.MEANINGS)
     assert states.meaning("dreaming") is states.UNHEARD
+
+
+# What VBoxManage calls those whose names in the API are not simply written small.
+WORDS = {
+    "PoweredOff": "poweroff",
+    "AbortedSaved": "aborted-saved",
+    "Stuck": "gurumeditation",
+    "DeletingSnapshotOnline": "deletingsnapshotlive",
+    "DeletingSnapshotPaused": "deletingsnapshotlivepaused",
+}
+
+
+def test_every_state_of_the_api_has_a_meaning():
+    names = json.loads((RECORDED / "machine-states.json").read_text())
+    words = {WORDS.get(name, name.lower()) for name in names}
+    assert words | {"inaccessible", "stuck"} == set(states.MEANINGS)
+
+
+def test_pyvbox_takes_running_for_paused():
+    """Why its tables are not used: they are those of VirtualBox 6, which knew one state less."""
+    library = pytest.importorskip("pyvbox.library")
+    live = json.loads((RECORDED / "machine-states.json").read_text())
+    assert str(library.MachineState(live["Running"])) == "Paused"
+    assert str(library.MachineState(live["Paused"])) == "Stuck"
