@@ -1,6 +1,6 @@
 """The contract of making images, driver by driver."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import pytest
 from labcore.clock import FakeClock, SystemClock
 from server_manager.drivers.fake import FakeDriver
 from server_manager.drivers.virtualbox.driver import VirtualBoxDriver
+from server_manager.drivers.virtualbox.library import Library
 from server_manager.images.cloud import host_arch
 from tests.contract.image_contract import ImageContract, Shop
-from tests.contract.virtualbox_rigs import real_library, remains
+from tests.contract.virtualbox_rigs import fake_library, real_library, remains
 from tests.images.disks import ESP, gpt, mbr, write
 from tests.ssh.sshd import free_port
 
@@ -24,8 +25,20 @@ def fake_shop(root: Path) -> Iterator[Shop]:
 
 @contextmanager
 def virtualbox_shop(root: Path) -> Iterator[Shop]:
+    with shop_of(root, real_library(root)) as made:
+        yield made
+
+
+@contextmanager
+def fake_virtualbox_shop(root: Path) -> Iterator[Shop]:
+    with shop_of(root, fake_library(root)) as made:
+        yield made
+
+
+@contextmanager
+def shop_of(root: Path, library: Callable[[], Library]) -> Iterator[Shop]:
     """Whatever a test leaves is removed, and what is left then is a failure."""
-    library, clock = real_library(root), SystemClock()
+    clock = SystemClock()
     driver = VirtualBoxDriver(
         lambda ref: root / "labs" / ref.lab / ref.name,
         image_directory=lambda name: root / "images" / name,
@@ -42,7 +55,11 @@ def virtualbox_shop(root: Path) -> Iterator[Shop]:
     assert remains(root, library()) == []
 
 
-SHOPS = {"fake": fake_shop, "virtualbox": virtualbox_shop}
+SHOPS = {
+    "fake": fake_shop,
+    "virtualbox-fake": fake_virtualbox_shop,
+    "virtualbox": virtualbox_shop,
+}
 MARKS = {"virtualbox": (pytest.mark.virtualbox,)}
 
 

@@ -4,6 +4,7 @@ import struct
 import uuid
 from pathlib import Path
 
+from server_manager.drivers.virtualbox.fake.disks import vdi
 from server_manager.images.disks import BIOS_BOOT, ESP, SECTOR
 
 MIB = 1024 * 1024
@@ -34,21 +35,6 @@ def gpt(*kinds: uuid.UUID, loader: bytes = b"", code: bytes = b"", size: int = 4
         struct.pack_into("<QQ", disk, at + 32, first, first + 2047)
     disk[MIB : MIB + len(loader)] = loader
     return bytes(disk)
-
-
-def vdi(raw: bytes) -> bytes:
-    """The same disk as a VDI, blocks of zeros left out and the others in falling order."""
-    blocks = [raw[at : at + MIB].ljust(MIB, b"\0") for at in range(0, len(raw), MIB)]
-    kept = [n for n, block in enumerate(blocks) if any(block)][::-1]
-    header = bytearray(MIB)
-    struct.pack_into("<I", header, 64, 0xBEDA107F)
-    struct.pack_into("<II", header, 0x154, 512, MIB)
-    struct.pack_into("<I", header, 0x178, MIB)
-    struct.pack_into("<I", header, 0x180, len(blocks))
-    for number in range(len(blocks)):
-        place = kept.index(number) if number in kept else 0xFFFFFFFF
-        struct.pack_into("<I", header, 512 + 4 * number, place)
-    return bytes(header) + b"".join(blocks[number] for number in kept)
 
 
 def write(path: Path, content: bytes) -> Path:

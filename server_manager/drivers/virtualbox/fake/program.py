@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labcore.commands import Result
 from labcore.errors import TimedOut
-from server_manager.drivers.virtualbox.fake import machines, media, printing, running
+from server_manager.drivers.virtualbox.fake import disks, machines, media, printing, running
 from server_manager.drivers.virtualbox.fake.printing import Refused
 from server_manager.drivers.virtualbox.fake.world import World, opened, take_fault
 
@@ -71,6 +71,10 @@ COMMANDS: Mapping[str, Command] = {
     "snapshot": machines.snapshot,
     "unregistervm": machines.unregister,
     "createmedium": media.create,
+    "convertfromraw": disks.convert,
+    "clonemedium": disks.clone,
+    "modifymedium": disks.resize,
+    "internalcommands": disks.internal,
     "storagectl": media.controller,
     "storageattach": media.attach,
     "closemedium": media.close,
