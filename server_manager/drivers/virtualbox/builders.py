@@ -34,7 +34,7 @@ class Builders:
             # VirtualBox 7.0 knows no other platform, and not the option either.
             *(("--platform-architecture", "arm") if arm else ()),
         )
-        self._vbox.change("modifyvm", uuid, *_settings(build, folder.serial, boot))
+        self._vbox.change("modifyvm", uuid, *machine_settings(build, folder.serial, boot))
         self._vbox.change(
             *("storagectl", uuid, "--name", CONTROLLER, "--add", "sata"),
             *("--controller", "IntelAhci", "--portcount", "2", "--bootable", "on"),
@@ -49,8 +49,13 @@ class Builders:
         if machine.rules:
             words = (word for rule in machine.rules for word in ("--natpf1", "delete", rule.name))
             self._vbox.change("modifyvm", machine.uuid, *words)
-        if machine.info.get(f"{CONTROLLER}-1-0", "none") not in ("none", "emptydrive"):
-            self._attach(machine.uuid, 1, "dvddrive", "none")
+        disc = machine.info.get(f"{CONTROLLER}-1-0", "none")
+        if disc in ("none", "emptydrive"):
+            return
+        self._attach(machine.uuid, 1, "dvddrive", "none")
+        for kind, medium in self._library.media():
+            if medium.location == disc:
+                self._vbox.change("closemedium", kind, medium.uuid)
 
     def _attach(self, uuid: str, port: int, kind: str, medium: str) -> None:
         self._vbox.change(
@@ -64,7 +69,8 @@ def machine_name(ref: ImageRef) -> str:
     return f"labctl-image-{ref.name}"
 
 
-def _settings(build: ImageBuild, serial: Path, boot: Boot) -> tuple[str, ...]:
+def machine_settings(build: ImageBuild, serial: Path, boot: Boot) -> tuple[str, ...]:
+    """What `modifyvm` is told for a builder."""
     rule = f"{SSH_RULE},tcp,{LOOPBACK},{build.ssh_port},,{SSH_PORT}"
     return (
         *("--groups", f"{GROUP}/images"),
