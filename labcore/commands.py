@@ -14,6 +14,8 @@ from typing import IO
 
 from labcore.errors import DriverFailed, DriverUnusable, TimedOut
 
+KILL = getattr(signal, "SIGKILL", 9)  # Windows has no such name
+
 
 @dataclass(frozen=True)
 class Result:
@@ -196,7 +198,22 @@ def spawn_detached(
     return process.pid
 
 
-def kill_group(pid: int, signal_number: int = signal.SIGKILL) -> None:
+def kill_group(pid: int, signal_number: int = KILL) -> None:
     """Signal the process group led by `pid`; nothing happens if it is gone."""
+    if not hasattr(os, "killpg"):
+        kill_tree(pid)
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal_number)
+
+
+def kill_tree(pid: int) -> None:
+    """End a process with all that descend from it; it is gone: nothing. For Windows, which knows
+    neither groups nor signals."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                one.kill()

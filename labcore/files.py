@@ -19,7 +19,8 @@ def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
+            if hasattr(os, "fchmod"):  # not on Windows before Python 3.13; modes mean little there
+                os.fchmod(stream.fileno(), mode)
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())

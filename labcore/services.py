@@ -58,7 +58,7 @@ NGINX = Service(
     port=80,
     host_port=HostPort(8080),
     health_path="/.labctl/health",  # the generation beside it is told to loopback only
-    stop_signal=signal.SIGQUIT,
+    stop_signal=3,  # SIGQUIT, a name that Windows does not know
 )
 SCALER = Service(
     name="scaler",

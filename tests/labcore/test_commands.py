@@ -63,6 +63,20 @@ def test_a_time_out_kills_the_grandchildren_too(tmp_path):
     wait_until(gone, name="end of the grandchild", limit_s=5, clock=SystemClock())
 
 
+def test_where_there_are_no_groups_the_tree_is_killed(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "killpg")
+    pid_file = tmp_path / "pid"
+    with pytest.raises(TimedOut):
+        run(["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"], timeout_s=0.5)
+
+    def gone():
+        pid = int(pid_file.read_text())
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            raise NotYet(f"{pid} lives")
+
+    wait_until(gone, name="end of the grandchild", limit_s=5, clock=SystemClock())
+
+
 def test_a_detached_program_has_its_own_session_and_is_reaped(tmp_path):
     log = tmp_path / "log"
     pid = spawn_detached(["sh", "-c", "echo $MARK; sleep 0.2"], log=log, env={"MARK": "ours"})
