@@ -49,8 +49,9 @@ def shop_of(root: Path, library: Callable[[], Library]) -> Iterator[Shop]:
     good = mbr() if host_arch() == "amd64" else gpt(ESP, loader=loader)
     source = write(root / "good.raw", good)
     bad = write(root / "bad.raw", mbr(active=False))
-    yield Shop(driver, clock, root / "images", str(source), str(bad), free_port())
-    for image in driver.images():
+    shop = Shop(driver, clock, root / "images", str(source), str(bad), free_port())
+    yield shop
+    for image in shop.mine():
         driver.remove_image(image.ref)
     assert remains(root, library()) == []
 
