@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labcore.clock import Clock
 from labcore.errors import Conflict, UsageProblem
@@ -138,7 +138,11 @@ class Core:
             for index in range(1, most_servers(group) + 1)
             if member_name(group, index) != server.name
         ]
-        return self.ssh_keys.identity(lab.name, server.name, role, others)
+        identity = self.ssh_keys.identity(lab.name, server.name, role, others)
+        if role != "control":
+            return identity
+        ports = {other: self.ports.of(lab.name, other).get("ssh") for other in others}
+        return replace(identity, ports={name: port for name, port in ports.items() if port})
 
     def tell_moved(self, lab: str, moved: Sequence[Moved]) -> None:
         """Publish which documented ports were taken, by whom, and what is used instead."""

@@ -93,6 +93,7 @@ class SshIdentity:
     authorized: tuple[str, ...]  # who may log in
     client_key: str | None = field(default=None, repr=False)  # with which it reaches others
     known_hosts: tuple[str, ...] = ()  # of those others, by node name
+    ports: Mapping[str, int] = field(default_factory=dict)  # of the host, that lead to them
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def may_take_over(one: ServerSpec, other: ServerSpec) -> bool:
 
 def lasting(spec: ServerSpec) -> ServerSpec:
     """The part of a spec that a server keeps as long as it lives."""
-    ssh = spec.ssh and dataclasses.replace(spec.ssh, known_hosts=())
+    ssh = spec.ssh and dataclasses.replace(spec.ssh, known_hosts=(), ports={})
     return dataclasses.replace(spec, forwards=(), host_ports=(), ssh=ssh)
 
 

@@ -15,5 +15,5 @@ class GuestNetwork:
     sources: tuple[str, ...]  # networks (CIDR) from which the lab's ports may be reached
     address: str | None = None  # "10.93.0.11/16", to be set on the interface with `mac`
     mac: str | None = None  # "08:00:27:..."; None: the guest's addresses are not ours to set
-    # node name -> "address:port" of its sshd, for `ssh NAME` inside; those that are known
+    # node name -> "host:port" of its sshd, for `ssh NAME` inside; those that are known
     peers: Mapping[str, str] = field(default_factory=dict)

@@ -137,11 +137,16 @@ def _sealed(server_id: str, files: Mapping[str, SeedFile]) -> Seed:
 
 
 def _firewall(spec: ServerSpec, network: GuestNetwork) -> str:
+    host_ports: tuple[int, ...] | None = None
+    if spec.manager_port is not None:
+        peers = (address.rpartition(":") for address in network.peers.values())
+        by_host = (int(port) for host, _, port in peers if host == network.manager_host)
+        host_ports = (spec.manager_port, *spec.host_ports, *by_host)
     return firewall.rules(
         (SSH_PORT, *(forward.node_port for forward in spec.forwards)),
         network.sources,
         manager_host=network.manager_host,
-        host_ports=None if spec.manager_port is None else (spec.manager_port, *spec.host_ports),
+        host_ports=host_ports,
     )
 
 

@@ -1,5 +1,7 @@
 """nftables rules: only the lab's ports, only from the lab."""
 
+import dataclasses
+
 import pytest
 
 from labcore.errors import UsageProblem
@@ -32,6 +34,11 @@ def test_a_control_node_reaches_only_the_labs_ports_of_the_host(keys):
         "ip daddr 10.0.2.2 reject",
     ]
     assert not any("daddr" in line for line in of(agent(keys)))
+
+
+def test_peers_that_are_reached_by_the_host_are_the_labs_ports_too(keys):
+    network = dataclasses.replace(NETWORK, peers={"agent-1": "10.0.2.2:2224", "x": "10.93.0.9:22"})
+    assert "ip daddr 10.0.2.2 tcp dport { 2224, 3000 } accept" in of(control(keys), network)
 
 
 def test_neighbouring_ports_are_one_range():

@@ -41,12 +41,17 @@ class Network:
     def guest(self, spec: ServerSpec, address: str) -> GuestNetwork:
         """What a server is told of it."""
         static = f"{address}/{self.subnet.network.prefixlen}"
+        others = spec.ssh.ports if spec.ssh and self.is_managed else {}
+        # Incus answers the names of instances; their addresses are not chosen yet.
+        name_of = instances.name_of
+        peers = {n: f"{name_of(ServerRef(spec.ref.lab, n, ''))}:{SSH_PORT}" for n in others}
         return GuestNetwork(
             manager_host=self.ours or TUNNEL,
             names=(address, instances.name_of(spec.ref)),
             sources=(str(self.subnet.network),),
             address=None if self.is_managed else static,
             mac=None if self.is_managed else mac_of(spec.ref),
+            peers=peers,
         )
 
     def nic(self, ref: ServerRef, address: str) -> dict[str, str]:

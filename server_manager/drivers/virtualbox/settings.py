@@ -68,8 +68,10 @@ def mac(number: int) -> str:
 
 def guest_network(spec: ServerSpec) -> GuestNetwork:
     """What its seed has to know of the network."""
+    others = spec.ssh.ports if spec.ssh else {}
+    peers = {name: f"{GATEWAY}:{port}" for name, port in others.items()}
     if spec.network == "nat":
-        return GuestNetwork(GATEWAY, (LOOPBACK, GATEWAY), (NAT_NETWORK,))
+        return GuestNetwork(GATEWAY, (LOOPBACK, GATEWAY), (NAT_NETWORK,), peers=peers)
     digits = mac(spec.number).lower()
     return GuestNetwork(
         manager_host=GATEWAY,
@@ -77,6 +79,7 @@ def guest_network(spec: ServerSpec) -> GuestNetwork:
         sources=(NAT_NETWORK, INTERNAL_NETWORK),
         address=f"{address(spec.number)}/16",
         mac=":".join(digits[i : i + 2] for i in range(0, 12, 2)),
+        peers=peers,
     )
 
 
