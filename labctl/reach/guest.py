@@ -16,7 +16,7 @@ from labctl.reach.journal import journal_command, shown
 from labctl.session import Session
 from labctl.ssh.connection import Connection, connect
 from labctl.ssh.copy import get, put
-from labctl.ssh.endpoint import of_node
+from labctl.ssh.endpoint import Endpoint, check_is_on, of_node
 from labctl.ssh.exchange import CHUNK, STDOUT
 from labctl.ssh.program import find_program, write_config
 from labctl.ui import plain
@@ -45,7 +45,7 @@ class Guest:
         """See Reach: by the ssh program, or for a command without it too."""
         program = find_program()
         if program is not None:
-            of_node(self._session.paths, self._lab, self._server)  # raises if it has no address
+            self._endpoint()  # raises if nobody would answer
             config = write_config(self._session.paths, self._lab)
             terminal = ["-t"] if command and _is_looked_at() else []
             return run_attached(
@@ -101,8 +101,11 @@ class Guest:
             return get(connection, path, target)
 
     def _connect(self) -> Connection:
-        endpoint = of_node(self._session.paths, self._lab, self._server)
-        return connect(endpoint, self._session.clock)
+        return connect(self._endpoint(), self._session.clock)
+
+    def _endpoint(self) -> Endpoint:
+        check_is_on(self._lab, self._server)
+        return of_node(self._session.paths, self._lab, self._server)
 
     def _attach(self, command: Sequence[str] | str) -> int:
         with self._connect() as connection:

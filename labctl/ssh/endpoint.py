@@ -8,10 +8,11 @@ from pathlib import Path
 
 from labcore.errors import Conflict, NotFound, UsageProblem
 from labcore.web import split_address
-from labcore.wire.lab import Lab, Server
+from labcore.wire.lab import Lab, PowerState, Server
 from server_manager.paths import StatePaths
 from server_manager.ssh_keys import USER_KEY
 
+_SILENT = (PowerState.STOPPED, PowerState.ABSENT, PowerState.PAUSED, PowerState.SAVED)
 LOGIN_USER = "lab"  # of every guest: keys only, sudo without a password
 
 
@@ -63,7 +64,7 @@ class Endpoint:
 
 
 def of_node(paths: StatePaths, lab: Lab, server: Server) -> Endpoint:
-    """How to log in to a node of a lab. Raises NotFound without a key, Conflict if it is off."""
+    """How to log in to a node of a lab. Raises NotFound without a key, Conflict without an address."""
     host, port = address_of(lab, server)
     return Endpoint(
         server.name,
@@ -73,6 +74,16 @@ def of_node(paths: StatePaths, lab: Lab, server: Server) -> Endpoint:
         paths.ssh(lab.lab) / USER_KEY,
         Pinned(host_key_of(paths, lab.lab, server.name)),
     )
+
+
+def check_is_on(lab: Lab, server: Server) -> None:
+    """Raise Conflict if it is positively off or frozen: nobody would answer."""
+    if server.state in _SILENT:
+        again = "resume" if server.state is PowerState.PAUSED else "start"
+        raise Conflict(
+            f"{lab.lab}/{server.name} is {server.state}: nobody answers SSH there",
+            f"labctl {again} {server.name} --lab {lab.lab}",
+        )
 
 
 def address_of(lab: Lab, server: Server) -> tuple[str, int]:
