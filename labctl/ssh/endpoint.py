@@ -64,7 +64,7 @@ class Endpoint:
 
 
 def of_node(paths: StatePaths, lab: Lab, server: Server) -> Endpoint:
-    """How to log in to a node of a lab. Raises NotFound without a key, Conflict without an address."""
+    """How to log in to a node. Raises NotFound without a key, Conflict without an address."""
     host, port = address_of(lab, server)
     return Endpoint(
         server.name,
