@@ -15,8 +15,8 @@ from tests.simulation.many import outcome
 from tests.simulation.world import simulate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CHUNK = 25
-CHUNKS = 20
+CHUNK = 10
+CHUNKS = 50
 
 
 class Lives:
