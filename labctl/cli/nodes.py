@@ -80,7 +80,10 @@ def exec_(
     node: NodeArgument,
     command: Annotated[list[str], typer.Argument(help="The program and its arguments.")],
 ) -> None:
-    """Run a command on a node: labctl exec agent-1 -- ls -l. Its exit code is ours."""
+    """Run a command on a node: labctl exec agent-1 -- ls -l. Its exit code is ours.
+
+    On a machine of its own it gets no terminal; labctl ssh agent-1 -- top gives it one.
+    """
     from labctl.reach import reach
 
     here, lab = find_lab(ctx)
