@@ -46,6 +46,7 @@ def compose(
 
 def _problems(lab: Lab, scaler: ScalerStatus | None, problem: LabError | None) -> list[str]:
     found = [lab.problem] if lab.problem else []
+    found += _unknown(lab)
     if scaler is None and problem is not None and lab.state not in _OFF_STATES:
         found.append(f"{problem.message}; labctl up --lab {lab.lab} repairs it")
     if scaler is not None and scaler.balancer.problem:
@@ -58,6 +59,15 @@ def _problems(lab: Lab, scaler: ScalerStatus | None, problem: LabError | None) -
         if group.breaker is not None
     ]
     return found
+
+
+def _unknown(lab: Lab) -> list[str]:
+    """Why nobody knows of some nodes what they are; nodes of one reason are told together."""
+    reasons: dict[str, list[str]] = {}
+    for server in _in_order(lab):
+        if server.state in (PowerState.UNKNOWN, PowerState.LOST) and server.problem:
+            reasons.setdefault(f"{server.state}: {server.problem}", []).append(server.name)
+    return [f"{', '.join(names)} {reason}" for reason, names in reasons.items()]
 
 
 def _stopped(lab: Lab, group: str, breaker: BreakerStatus) -> str:

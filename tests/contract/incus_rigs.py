@@ -13,6 +13,7 @@ from server_manager.drivers.base import ServerSpec
 from server_manager.drivers.incus.client import Incus, Run
 from server_manager.drivers.incus.driver import IncusDriver
 from server_manager.drivers.incus.instances import Instance
+from server_manager.drivers.incus.network import Interface
 from server_manager.drivers.incus.records import Records
 from server_manager.drivers.incus.settings import IncusSettings
 from server_manager.drivers.incus.ways import Ways
@@ -67,6 +68,10 @@ def _incus(search_path: str, run: Run, settings: IncusSettings | None) -> Incus:
 
 class NoWays(Ways):
     """Leads nowhere: containers in memory have nothing to lead to."""
+
+    def own_address(self, subnet: Interface) -> str | None:
+        """See Ways."""
+        return str(subnet.ip + 1 if subnet.ip == subnet.network.network_address else subnet.ip)
 
     def follow(self, lab: str, instances: Iterable[Instance], ours: str | None) -> None:
         """See Ways."""

@@ -24,7 +24,7 @@ QUICK = ("scaling.interval_s=1", "scaling.cooldown_out_s=1", "scaling.cooldown_i
 
 @pytest.fixture
 def hands(tmp_path: Path) -> Iterator[Hands]:
-    with fresh_hands(tmp_path) as found:
+    with fresh_hands(tmp_path, "local", None) as found:
         yield found
 
 

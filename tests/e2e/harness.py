@@ -27,6 +27,7 @@ class Hands:
     """Runs labctl with one state directory."""
 
     state: Path
+    driver: str = "local"
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Begin a command; the caller ends it."""
@@ -40,15 +41,17 @@ class Hands:
             text=True,
         )
 
-    def try_(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def try_(
+        self, *arguments: str, limit_s: float = 120, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, whatever that is."""
         process = self.start(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=limit_s)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
-    def do(self, *arguments: str, **environment: str) -> str:
+    def do(self, *arguments: str, limit_s: float = 120, **environment: str) -> str:
         """Run a command that must succeed; its standard output."""
-        done = self.try_(*arguments, **environment)
+        done = self.try_(*arguments, limit_s=limit_s, **environment)
         assert done.returncode == 0, f"labctl {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -59,7 +62,7 @@ class Hands:
 
     def up_only(self, lab: str, *more: str) -> None:
         """Stand up a quick lab."""
-        self.do("up", "--lab", lab, "--driver", "local", *QUICK, *more)
+        self.do("up", "--lab", lab, "--driver", self.driver, *QUICK, *more)
 
     def status(self, lab: str) -> dict[str, Any]:
         """`status -o json`."""

@@ -2,11 +2,7 @@
 
 import json
 
-import pytest
-
 from tests.e2e.harness import Hands, backends
-
-pytestmark = pytest.mark.local
 
 
 def test_scaling_under_post_load_loses_nothing(hands: Hands):

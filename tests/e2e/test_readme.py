@@ -11,6 +11,13 @@ from tests.e2e.harness import Hands
 
 pytestmark = pytest.mark.local
 
+
+@pytest.fixture(scope="module")
+def driver() -> str:
+    """As the README says: what every machine has."""
+    return "local"
+
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 NOT_HERE = ("pipx", "make", "labctl demo")  # run by hand, and by CI

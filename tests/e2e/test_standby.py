@@ -1,11 +1,8 @@
 """A standby node: booted and paused beside the group, resumed to serve, gone with the lab."""
 
-import pytest
-
 from labcore.waiting import NotYet, wait_until
 from tests.e2e.harness import CLOCK, Hands, answering_nodes, backends
 
-pytestmark = pytest.mark.local
 STANDBY = ("--set", "scaling.standby=1", "--set", "scaling.max=3")
 
 

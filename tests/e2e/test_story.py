@@ -8,8 +8,6 @@ from labcore.http_client import call, call_json
 from labcore.waiting import NotYet, wait_until
 from tests.e2e.harness import CLOCK, Hands, answering_nodes, backends
 
-pytestmark = pytest.mark.local
-
 
 def test_the_main_job_from_up_to_nothing_left(hands: Hands):
     status = hands.up("t")
@@ -60,7 +58,7 @@ def test_status_has_the_shape_of_the_contract(hands: Hands):
         "memory_percent",
         "endpoints",
     } <= set(agent)
-    assert agent["endpoints"]["ssh"] is None
+    assert (agent["endpoints"]["ssh"] is None) == (hands.driver == "local")
     metrics = call_json("GET", agent["endpoints"]["metrics"] + "/metrics")
     assert isinstance(metrics, dict)
     assert {"cpu", "memory", "status", "node", "seq", "uptime_s", "in_flight"} <= set(metrics)

@@ -171,6 +171,6 @@ class Incus:
             raise TimedOut(
                 f"`incus {argv[1]}` on remote {self.settings.remote!r} did not end within"
                 f" {limit_s:g} s",
-                f"look at `incus cluster list {self.remote}` and `incus operation list"
-                f" {self.remote}`, then try again",
+                f"a member of the cluster may be silent, or too many to go on: `incus cluster list"
+                f" {self.remote}` and `incus operation list {self.remote}` show it; then try again",
             ) from error

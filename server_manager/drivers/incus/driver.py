@@ -57,14 +57,14 @@ class IncusDriver(IncusImages):
         self._ways = ways
         self._records = records
         self._looks = Looks(incus, records, clock)
-        self._maker = Maker(incus, CAPABILITIES)
+        self._maker = Maker(incus, CAPABILITIES, ways.own_address)
 
     def health(self) -> DriverHealth:
         """See Driver."""
         try:
             told = self._incus.get("")
             version = str(told["environment"]["server_version"])
-            found = networks.find(self._incus)
+            found = networks.find(self._incus, self._ways.own_address)
             look = self._looks.members()
             cluster.check_quorum(look)
         except LabError as error:
@@ -246,7 +246,7 @@ class IncusDriver(IncusImages):
                 raise
 
     def _follow_ways(self, look: Look) -> None:
-        self._ways.follow(look.lab, look.instances, self._maker.own_address())
+        self._ways.follow(look.lab, look.instances, self._maker.network().ours)
 
 
 def make(

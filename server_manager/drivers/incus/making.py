@@ -26,9 +26,10 @@ MAKE_LIMIT_S = 180.0  # the first on a member may have to fetch the image from a
 class Maker:
     """Of one remote and project."""
 
-    def __init__(self, incus: Incus, capabilities: Capabilities) -> None:
+    def __init__(self, incus: Incus, capabilities: Capabilities, own: networks.Own) -> None:
         self._incus = incus
         self._capabilities = capabilities
+        self._own = own
         self._addresses = networks.Addresses()
         self._network: Network | None = None
         self._bringing = threading.Lock()
@@ -37,12 +38,8 @@ class Maker:
     def network(self) -> Network:
         """The network of the lab; looked for once, as nobody changes it under living servers."""
         if self._network is None:
-            self._network = networks.find(self._incus)
+            self._network = networks.find(self._incus, self._own)
         return self._network
-
-    def own_address(self) -> str | None:
-        """This machine's address in it; asked again each time, as a laptop moves."""
-        return networks.own_address(self.network().subnet)
 
     def make(self, spec: ServerSpec, look: Look) -> None:
         """Make a stopped instance. After a failure there is none, or one that is half made."""

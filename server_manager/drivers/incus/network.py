@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,6 @@ from server_manager.guest.network import GuestNetwork
 
 Interface = ipaddress.IPv4Interface
 Address = ipaddress.IPv4Address
-SSH_PORT = 22
-TUNNEL = "127.0.0.1"  # where a node finds the server-manager if a tunnel brings it there
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Network:
     subnet: Interface  # with the address of the gateway, where there is one
     pools: tuple[tuple[Address, Address], ...]  # first and last of the addresses we may use
     is_managed: bool
-    ours: str | None  # this machine's own address in it; None: it is out of direct reach
+    ours: str  # this machine's own address in it: where nodes find the server-manager
 
     def guest(self, spec: ServerSpec, address: str) -> GuestNetwork:
         """What a server is told of it."""
@@ -46,7 +44,7 @@ class Network:
         name_of = instances.name_of
         peers = {n: f"{name_of(ServerRef(spec.ref.lab, n, ''))}:{SSH_PORT}" for n in others}
         return GuestNetwork(
-            manager_host=self.ours or TUNNEL,
+            manager_host=self.ours,
             names=(address, instances.name_of(spec.ref)),
             sources=(str(self.subnet.network),),
             address=None if self.is_managed else static,
@@ -67,8 +65,15 @@ def mac_of(ref: ServerRef) -> str:
     return f"12:66:6a:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"
 
 
-def find(incus: Incus) -> Network:
-    """The network that the settings name, else that of the profile. Raises DriverUnusable."""
+Own = Callable[[Interface], str | None]  # this machine's address in a network, if it is on it
+
+
+def find(incus: Incus, own: Own) -> Network:
+    """The network that the settings name, else that of the profile.
+
+    Raises DriverUnusable, also if this machine is not on it: then nothing of a lab would be
+    reached from here, nor the server-manager from there.
+    """
     settings = incus.settings
     device = dict(_nic_of(incus.get(f"/profiles/{settings.profile}"), settings.network))
     told: Mapping[str, Any] | None = None
@@ -79,8 +84,8 @@ def find(incus: Incus) -> Network:
             device = {"type": "nic", "name": instances.NIC, "nictype": "bridged", "parent": name}
             told = None
     if told is None:
-        return _unmanaged(name, device, settings.addresses)
-    return _managed(name, device, told.get("config") or {}, settings.addresses)
+        return _unmanaged(name, device, settings.addresses, own)
+    return _managed(name, device, told.get("config") or {}, settings.addresses, own)
 
 
 def _nic_of(profile: Mapping[str, Any], network: str | None) -> Mapping[str, str]:
@@ -97,7 +102,11 @@ def _nic_of(profile: Mapping[str, Any], network: str | None) -> Mapping[str, str
 
 
 def _managed(
-    name: str, device: Mapping[str, str], config: Mapping[str, str], addresses: str | None
+    name: str,
+    device: Mapping[str, str],
+    config: Mapping[str, str],
+    addresses: str | None,
+    own: Own,
 ) -> Network:
     try:
         subnet = Interface(config.get("ipv4.address", ""))
@@ -107,10 +116,10 @@ def _managed(
             f"incus network set {name} ipv4.address=auto; or name another one in lab.yaml",
         ) from error
     pools = _parse(addresses)[0] if addresses else _besides(subnet, config.get("ipv4.dhcp.ranges"))
-    return Network(name, device, subnet, pools, True, own_address(subnet))
+    return Network(name, device, subnet, pools, True, _ours(name, subnet, own))
 
 
-def _unmanaged(name: str, device: Mapping[str, str], addresses: str | None) -> Network:
+def _unmanaged(name: str, device: Mapping[str, str], addresses: str | None, own: Own) -> Network:
     if not addresses:
         raise DriverUnusable(
             f"Incus hands out no addresses on {name!r}, as it does not manage that network",
@@ -118,7 +127,18 @@ def _unmanaged(name: str, device: Mapping[str, str], addresses: str | None) -> N
             " 10.78.0.100-10.78.0.199/24",
         )
     pools, subnet = _parse(addresses)
-    return Network(name, device, subnet, pools, False, own_address(subnet))
+    return Network(name, device, subnet, pools, False, _ours(name, subnet, own))
+
+
+def _ours(name: str, subnet: Interface, own: Own) -> str:
+    found = own(subnet)
+    if found is None:
+        raise DriverUnusable(
+            f"this machine has no address in {subnet.network}, the network {name!r} of Incus",
+            "run labctl on a machine that is on that network, such as a member of the cluster, or"
+            " name another network: `incus.network` in lab.yaml",
+        )
+    return found
 
 
 def _parse(addresses: str) -> tuple[tuple[tuple[Address, Address], ...], Interface]:
@@ -188,7 +208,7 @@ class Addresses:
         begin = zlib.crc32(spec.lab.encode()) + number
         with self._lock:
             others = {a for a, owner in self._chosen.items() if owner != spec.id}
-            never = {*taken, *others, str(network.subnet.ip), network.ours or ""}
+            never = {*taken, *others, str(network.subnet.ip), network.ours}
             for step in range(total):
                 address = _nth(network, (begin + step) % total)
                 if address not in never:

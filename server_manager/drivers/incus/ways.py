@@ -27,6 +27,7 @@ from labcore.waiting import NotYet, wait_until
 from labcore.wire.lab import PowerState
 from server_manager.drivers.incus.forwarder import LOCK, STATE, Way
 from server_manager.drivers.incus.instances import Instance
+from server_manager.drivers.incus.network import Interface, own_address
 
 FORWARDER = "server_manager.drivers.incus.forwarder"
 LOG = "forwarder.log"
@@ -44,6 +45,10 @@ class Ways:
         self._clock = clock
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._told: dict[str, str] = {}
+
+    def own_address(self, subnet: Interface) -> str | None:
+        """This machine's address in a network of nodes, if it is on it."""
+        return own_address(subnet)
 
     def follow(self, lab: str, instances: Iterable[Instance], ours: str | None) -> None:
         """Let the host ports of a lab lead to those of its instances that are on.
