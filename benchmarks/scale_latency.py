@@ -55,16 +55,18 @@ def run(*, full: bool) -> list[Row]:
         hands = Hands(Path(home))
         try:
             return [
-                *_measured(hands, "cold", 0, repeats, COLD_BAR_S),
-                *_measured(hands, "standby", 1, repeats, STANDBY_BAR_S),
+                *measured(hands, "cold", 0, repeats, COLD_BAR_S),
+                *measured(hands, "standby", 1, repeats, STANDBY_BAR_S),
             ]
         finally:
             hands.try_("server", "stop")
 
 
-def _measured(hands: Hands, name: str, standby: int, repeats: int, bar: float) -> list[Row]:
+def measured(hands: Hands, name: str, standby: int, repeats: int, bar: float) -> list[Row]:
+    """The rows of one lab on the driver of `hands`; `bar` is that of a scale-out."""
     sets = (*SETTINGS, f"scaling.standby={standby}")
-    hands.do("up", "--lab", name, "--driver", "local", *(w for s in sets for w in ("--set", s)))
+    words = [word for one in sets for word in ("--set", one)]
+    hands.do("up", "--lab", name, "--driver", hands.driver, *words)
     try:
         lab = Bench.of(hands, name, standby)
         for busy_s in (0.0, REQUEST_S):

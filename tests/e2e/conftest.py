@@ -38,10 +38,11 @@ def fresh_hands(home: Path, driver: str, image: Image | None) -> Iterator[Hands]
 
 
 @pytest.fixture(scope="session")
-def incus_image(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Image:
+def incus_image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The image that labs on Incus are made from."""
-    guests.skip_without_incus()
-    return guests.incus_image(tmp_path_factory.mktemp("image"), request.config.cache)
+    if why := guests.why_no_incus():
+        pytest.skip(why)
+    return guests.incus_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture(scope="module", params=DRIVERS)

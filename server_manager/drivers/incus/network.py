@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from labcore.errors import Conflict, DriverUnusable, UsageProblem
+from labcore.services import SSH_PORT
 from server_manager.drivers.base import ServerRef, ServerSpec
 from server_manager.drivers.incus import instances
 from server_manager.drivers.incus.client import Incus
