@@ -79,12 +79,14 @@ class Belongings:
             raise NotFound(f"server {ref.lab}/{ref.name} does not exist")
         return found, found.machine
 
-    def of_lab(self, lab: str) -> tuple[DriverServer, ...]:
+    def of_lab(
+        self, lab: str, list_all: Callable[[], tuple[Machine, ...]]
+    ) -> tuple[DriverServer, ...]:
         """All servers of a lab, in one call of VBoxManage. One that cannot be read has no id."""
         records = tuple(self._records(lab))
         if not records:
             return ()
-        machines = {machine.uuid: machine for machine in self._library.all()}
+        machines = {machine.uuid: machine for machine in list_all()}
         return tuple(_told(entry, machines) for entry in records)
 
     def _records(self, lab: str) -> Iterator[tuple[Folder, Record] | DriverServer]:

@@ -41,6 +41,7 @@ from server_manager.drivers.virtualbox.library import Library
 from server_manager.drivers.virtualbox.machines import Machine
 from server_manager.drivers.virtualbox.power import Power, vbox_log
 from server_manager.drivers.virtualbox.states import meaning
+from server_manager.drivers.virtualbox.together import Together
 from server_manager.drivers.virtualbox.vboxmanage import VBoxManage
 from server_manager.guest.seed import make_seed
 
@@ -71,6 +72,8 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
         self._make_library = library
         self._converter = Converter(search_path)
         self._stop_margin_s = stop_margin_s
+        # Scalers, status and waits all ask for the list; ten at a time would starve each other.
+        self._lists: Together[tuple[Machine, ...]] = Together()
         self._capabilities = Capabilities(
             shares_host_network=False,
             scope="system",
@@ -184,8 +187,8 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
 
     def servers(self, lab: str) -> tuple[DriverServer, ...]:
         """See Driver."""
-        belongings, _ = self._belongings()
-        return belongings.of_lab(lab)
+        belongings, library = self._belongings()
+        return belongings.of_lab(lab, lambda: self._lists.ask(library.all))
 
     def strays(self, labs: Collection[str]) -> tuple[Stray, ...]:
         """See StrayFinding. Only machines below this state directory: others have others'."""

@@ -23,7 +23,7 @@ from server_manager.drivers.virtualbox.advice import advise
 
 # A call takes 0.03-0.1 s, but one of some hundred stalls for exactly 10 s, when others connect at
 # the same time: one that only reads is given up early, once.
-FIRST_READ_LIMIT_S = 3.0
+FIRST_READ_LIMIT_S = 6.0
 READ_LIMIT_S = 30.0
 CHANGE_LIMIT_S = 60.0
 LOCK_LIMIT_S = 120.0
