@@ -12,6 +12,7 @@ from server_manager.drivers.virtualbox.driver import VirtualBoxDriver
 from server_manager.drivers.virtualbox.library import Library
 from server_manager.images.cloud import host_arch
 from tests.contract.image_contract import ImageContract, Shop
+from tests.contract.incus_rigs import IMAGE, real_driver
 from tests.contract.virtualbox_rigs import fake_library, real_library, remains
 from tests.images.disks import ESP, gpt, mbr, write
 from tests.ssh.sshd import free_port
@@ -56,12 +57,22 @@ def shop_of(root: Path, library: Callable[[], Library]) -> Iterator[Shop]:
     assert remains(root, library()) == []
 
 
+@contextmanager
+def incus_shop(root: Path) -> Iterator[Shop]:
+    with real_driver(root) as driver:
+        shop = Shop(driver, SystemClock(), root, IMAGE, "no-such-image")
+        yield shop
+        for image in shop.mine():
+            driver.remove_image(image.ref)
+
+
 SHOPS = {
     "fake": fake_shop,
     "virtualbox-fake": fake_virtualbox_shop,
     "virtualbox": virtualbox_shop,
+    "incus": incus_shop,
 }
-MARKS = {"virtualbox": (pytest.mark.virtualbox,)}
+MARKS = {"virtualbox": (pytest.mark.virtualbox,), "incus": (pytest.mark.incus,)}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in SHOPS])
