@@ -32,9 +32,6 @@ test-incus: $(READY) ## Run the tests that need Incus
 test-virtualbox: $(READY) ## Run the tests that need VirtualBox
 	@$(BIN)/python -m pytest -q -m virtualbox
 
-test-virtualbox: $(READY) ## Run the tests that need VirtualBox
-	@$(BIN)/python -m pytest -q -m virtualbox
-
 SEEDS := 10000
 
 soak: $(READY) ## Simulate many labs with faults: make soak SEEDS=10000, or 2501:5000

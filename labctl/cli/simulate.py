@@ -73,9 +73,14 @@ def simulate(
         answers = command.answers(plan, Path(replay))
         _show(ctx, codec.encode(answers), command.answers_table(answers))
         return
-    done = command.experiment(plan, Path(str(trace)))
-    if plot is not None:
-        command.draw(done, Path(plot))
+    _show_runs(ctx, command.experiment(plan, Path(str(trace))), plot)
+
+
+def _show_runs(ctx: typer.Context, done: Experiment, picture: str | None) -> None:
+    from labctl.simulate import command
+
+    if picture is not None:
+        command.draw(done, Path(picture))
     _show(ctx, codec.encode(done.scores), [*command.scores_table(done.scores), *_plot(ctx, done)])
 
 
