@@ -150,7 +150,7 @@ class Power:
         self._boot(target, Wanted.STANDBY, check)
 
     def _boot(self, target: Target, wanted: Wanted, check: Check) -> None:
-        """Want it so, after `check` unless it is so already, and see to it."""
+        """Want it so, after `check` unless it is so already, and see to it. Raises Conflict."""
         seen = self._look(target.lab)
         ssh = self._core.driver(target.lab).capabilities().access == "ssh"
         moved: tuple[Moved, ...] = ()
@@ -163,6 +163,9 @@ class Power:
                 moved = self._core.ports.lease(lab.spec, group, index, lab.slot, ssh=ssh)
                 row = self._core.servers.add(lab.name, group.name, index, target.name)
                 self._core.servers.want(row, wanted)
+            elif wanted is Wanted.ON and row.id not in seen.on:
+                # It may have been lost for a while, and another one have taken its place.
+                self._check_room(lab, target, seen)
         self._core.tell_moved(lab.name, moved)
         began = self._core.clock.monotonic()
 

@@ -250,6 +250,18 @@ class TestTheScaler:
         on(parts, "agent-3", by_scaler=True)
         assert parts.states()["agent-3"] == "running"
 
+    def test_a_lost_one_that_is_back_and_dead_has_no_room_beside_its_substitute(self, parts):
+        parts.up(scaling={"min": 1, "max": 2})
+        on(parts, "agent-2", by_scaler=True)
+        parts.driver.tell("demo", "agent-1", PowerState.LOST)
+        on(parts, "agent-3", by_scaler=True)
+        parts.driver.tell("demo", "agent-1", PowerState.ERROR)
+        with pytest.raises(Conflict, match="maximum of 2"):
+            on(parts, "agent-1", by_scaler=True)
+        off(parts, "agent-3", by_scaler=True)
+        on(parts, "agent-1", by_scaler=True)
+        assert parts.states()["agent-1"] == "running"
+
     def test_off_not_below_the_minimum(self, parts):
         parts.up()
         on(parts, "agent-3", by_scaler=True)
