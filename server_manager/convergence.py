@@ -15,6 +15,7 @@ from server_manager.core import Core
 from server_manager.operations import Operations
 from server_manager.readiness import Readiness
 from server_manager.registry import LabRecord, ServerRecord
+from server_manager.room import Room
 from server_manager.view import View
 
 
@@ -36,17 +37,20 @@ class Run:
 class Convergence:
     """What a run does. Each call returns when the wish is true, or raises the first failure."""
 
-    def __init__(self, core: Core, operations: Operations, view: View) -> None:
+    def __init__(self, core: Core, operations: Operations, view: View, room: Room) -> None:
         self._core = core
         self._operations = operations
         self._view = view
+        self._room = room
         self._readiness = Readiness(core, operations)
 
     def up(self, run: Run) -> None:
         """Boot every server that is wanted, side by side; then wait until requests are served."""
         began = self._core.clock.monotonic()
         lab = self._core.labs.get(run.lab)
-        wanted = [s for s in self._core.servers.of(run.lab) if s.wanted is Wanted.ON]
+        rows = [s for s in self._core.servers.of(run.lab) if s.wanted is Wanted.ON]
+        seen = self._room.look_or_fear(lab)
+        wanted = [s for s in rows if s.id in seen.lost or self._room.may_boot(lab, s, seen)]
         # A lab is of no use without its control nodes: they are begun first.
         wanted.sort(key=lambda s: (lab.spec.group(s.group).role != "control", s.group, s.index))
         bring_up = functools.partial(self._bring_up, run, lab)

@@ -19,6 +19,7 @@ from server_manager.operations import Observer, Operations
 from server_manager.plan import Step, steps_of_file, steps_of_lab
 from server_manager.power import Power
 from server_manager.registry import Adoption, GroupWish, LabRecord, ServerRecord
+from server_manager.room import Room, Seen
 from server_manager.runs import Runs
 from server_manager.view import View
 
@@ -30,8 +31,9 @@ class Manager:
         self.core = core
         self.operations = Operations(core, observer)
         self.view = View(core, self.operations)
-        self.runs = Runs(core, Convergence(core, self.operations, self.view))
-        self.power = Power(core, self.operations)
+        self._room = Room(core, self.operations)
+        self.runs = Runs(core, Convergence(core, self.operations, self.view, self._room))
+        self.power = Power(core, self.operations, self._room)
         self.images = Images(core)
         self.adoptions = Adoptions(core, self.operations, self.runs)
 
@@ -84,6 +86,8 @@ class Manager:
         self._check_driver(spec)
         spec = self._with_image(spec)
         ssh = self.core.drivers.of(spec).capabilities().access == "ssh"
+        before = self.core.labs.find(name)
+        seen = Seen() if before is None else self._room.look_or_fear(before)
         with self.core.database.transaction():
             lab = self.core.labs.find(name)
             if lab is not None:
@@ -93,7 +97,7 @@ class Manager:
             lab = self._add(spec) if lab is None else self._change(lab, spec)
             self.core.secrets.of(name)
             moved = self.core.ports.lease_lab(spec, lab.slot, ssh=ssh)
-            self._add_servers(lab)
+            self._add_servers(lab, seen)
             run = self.runs.write(lab, Desired.UP)
         self.core.tell_moved(name, moved)
         self.runs.start(run)
@@ -149,15 +153,16 @@ class Manager:
             self.core.labs.set_wish(lab.name, group.name, wish)
         return self.core.labs.get(lab.name)
 
-    def _add_servers(self, lab: LabRecord) -> None:
+    def _add_servers(self, lab: LabRecord, seen: Seen) -> None:
         """Want as many servers of each group as are wished for: the lowest free numbers. A standby
-        node whose number it is joins."""
+        node whose number it is joins. For what still leaves, its scaler makes others later."""
         wishes = self.core.labs.wishes(lab.name)
         for group in lab.spec.groups:
             rows = [s for s in self.core.servers.of(lab.name) if s.group == group.name]
             on = {s.index for s in rows if s.wanted is Wanted.ON}
             index = 1
-            while len(on) < wishes[group.name].desired_count:
+            wished = wishes[group.name].desired_count
+            while len(on) < wished and self._room.is_left(lab, group, seen):
                 if index not in on:
                     name = member_name(group, index)
                     row = self.core.servers.add(lab.name, group.name, index, name)

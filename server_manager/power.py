@@ -12,26 +12,17 @@ from dataclasses import dataclass
 
 from labcore.errors import Conflict, Forbidden, NotFound, UsageProblem
 from labcore.waiting import NotYet, wait_until
-from labcore.wire.lab import Desired, Group, PowerState, Scaling, Wanted
+from labcore.wire.lab import Desired, Group, Scaling, Wanted
 from server_manager.core import Core
 from server_manager.labspec import member_name, most_servers
 from server_manager.operations import OFF, Operations, ask
 from server_manager.ports import Moved
 from server_manager.registry import GroupWish, LabRecord, ServerRecord
+from server_manager.room import Room, Seen
 
 SCALER_SILENT_S = 15.0  # it asks every few seconds; beyond this it is not there
 DRAIN_MARGIN_S = 30.0
 POLL_S = 0.0125  # at first; 0.25 s in the end
-_OFF_FOR_SURE = (*OFF, PowerState.SAVED, PowerState.ERROR, PowerState.LOST)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the driver says of a lab's servers, by their ids, before a wish is written."""
-
-    lost: frozenset[str]  # their machine is positively gone: they do not count
-    on: frozenset[str]  # may run, in whatever way; unknown ones and those that boot may too
-
 
 # Whether a server may be wanted so; called in the transaction that writes it. Raises Conflict.
 Check = Callable[[LabRecord, ServerRecord | None, Seen], None]
@@ -54,9 +45,10 @@ class Target:
 class Power:
     """What may be done to single servers, and by whom."""
 
-    def __init__(self, core: Core, operations: Operations) -> None:
+    def __init__(self, core: Core, operations: Operations, room: Room) -> None:
         self._core = core
         self._operations = operations
+        self._room = room
         self._started = core.clock.monotonic()
         self._heard: dict[str, float] = {}
 
@@ -100,16 +92,7 @@ class Power:
     def _lost(self, lab: LabRecord) -> frozenset[str]:
         """Asked only of drivers that can lose one: the question may take a while."""
         can_lose = self._core.driver(lab).capabilities().members
-        return self._look(lab).lost if can_lose else frozenset()
-
-    def _look(self, lab: LabRecord) -> Seen:
-        rows = self._core.servers.of(lab.name)
-        booting = frozenset(s.id for s in rows if self._operations.may_boot(s))
-        told = self._core.driver(lab).servers(lab.name)
-        return Seen(
-            lost=frozenset(s.ref.id for s in told if s.state is PowerState.LOST),
-            on=booting | {s.ref.id for s in told if s.state not in _OFF_FOR_SURE},
-        )
+        return self._room.look(lab).lost if can_lose else frozenset()
 
     def row(self, target: Target) -> ServerRecord:
         """The server as the registry has it; raises NotFound for one that was never made."""
@@ -151,7 +134,7 @@ class Power:
 
     def _boot(self, target: Target, wanted: Wanted, check: Check) -> None:
         """Want it so, after `check` unless it is so already, and see to it. Raises Conflict."""
-        seen = self._look(target.lab)
+        seen = self._room.look(target.lab)
         ssh = self._core.driver(target.lab).capabilities().access == "ssh"
         moved: tuple[Moved, ...] = ()
         with self._core.database.transaction():
@@ -163,9 +146,8 @@ class Power:
                 moved = self._core.ports.lease(lab.spec, group, index, lab.slot, ssh=ssh)
                 row = self._core.servers.add(lab.name, group.name, index, target.name)
                 self._core.servers.want(row, wanted)
-            elif wanted is Wanted.ON and row.id not in seen.on:
-                # It may have been lost for a while, and another one have taken its place.
-                self._check_room(lab, target, seen)
+            elif wanted is Wanted.ON and not self._room.may_boot(lab, row, seen):
+                raise self._too_many(group, self._scaling(target))
         self._core.tell_moved(lab.name, moved)
         began = self._core.clock.monotonic()
 
@@ -184,17 +166,7 @@ class Power:
     def _check_room(self, lab: LabRecord, target: Target, seen: Seen) -> None:
         """Whether one more may join: what is on its way out counts as long as it may run."""
         scaling = target.group.scaling
-        others = [
-            s
-            for s in self._core.servers.of(lab.name)
-            if s.group == target.group.name and s.name != target.name and s.id not in seen.lost
-        ]
-        on = sum(s.wanted is Wanted.ON for s in others)
-        leaving = sum(
-            s.wanted is Wanted.OFF and (s.id in seen.on or self._operations.may_boot(s))
-            for s in others
-        )
-        if scaling and on + leaving >= scaling.max:
+        if scaling and not self._room.is_left(lab, target.group, seen, besides=target.name):
             raise self._too_many(target.group, scaling)
 
     def _raise_count(self, lab: LabRecord, group: Group) -> None:

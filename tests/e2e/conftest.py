@@ -69,7 +69,8 @@ def hands(tmp_path: Path, driver: str, image: Image | None) -> Iterator[Hands]:
 def one_lab(
     tmp_path_factory: pytest.TempPathFactory, driver: str, image: Image | None
 ) -> Iterator[Hands]:
-    """A lab `t` that is up, for tests that only look or are refused."""
+    """A lab `one` that is up, for tests that only look or are refused. Another name than that of
+    the tests beside it: on one Incus, labs of several state directories see each other."""
     with fresh_hands(tmp_path_factory.mktemp("one"), driver, image) as hands:
-        hands.up("t")
+        hands.up("one")
         yield hands

@@ -33,33 +33,33 @@ def whole(status: dict[str, Any]) -> bool:
 )
 def test_a_killed_process_heals_by_itself(one_lab: Hands, node: str, program: str):
     only_where_nodes_are_processes(one_lab)
-    one_lab.wait_status("t", "a whole lab before", whole)
+    one_lab.wait_status("one", "a whole lab before", whole)
     victim = one_lab.wait_service(node, program)
     victim.kill()
     psutil.wait_procs([victim], timeout=10)
     one_lab.wait_service(node, program)
-    status = one_lab.wait_status("t", f"healing of {program}", whole)
+    status = one_lab.wait_status("one", f"healing of {program}", whole)
     assert answering_nodes(status["load_balancer"]["url"]) == set(BOTH)
 
 
 def test_a_killed_agent_is_a_fault_and_heals(one_lab: Hands):
-    one_lab.do("kill", "agent-2", "--lab", "t")
-    status = one_lab.wait_status("t", "healing of agent-2", whole)
+    one_lab.do("kill", "agent-2", "--lab", "one")
+    status = one_lab.wait_status("one", "healing of agent-2", whole)
     assert status["scaler"]["count"] == 2
 
 
 def test_a_dead_control_node_is_said_and_up_repairs_it(one_lab: Hands):
-    one_lab.do("kill", "control", "--lab", "t")
-    one_lab.do("up", "--lab", "t")
-    assert whole(one_lab.status("t"))
+    one_lab.do("kill", "control", "--lab", "one")
+    one_lab.do("up", "--lab", "one")
+    assert whole(one_lab.status("one"))
 
 
 def test_a_dead_server_manager_comes_back_with_the_next_command(one_lab: Hands):
     one_lab.service_manager().kill()
-    assert whole(one_lab.status("t"))
-    one_lab.do("scale", "--lab", "t", "3")
-    one_lab.do("scale", "--lab", "t", "2")
-    assert backends(one_lab.status("t")) == BOTH
+    assert whole(one_lab.status("one"))
+    one_lab.do("scale", "--lab", "one", "3")
+    one_lab.do("scale", "--lab", "one", "2")
+    assert backends(one_lab.status("one")) == BOTH
 
 
 @pytest.mark.parametrize("victim", ["labctl", "server-manager"])

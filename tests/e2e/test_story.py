@@ -93,7 +93,7 @@ def test_the_power_api_brings_an_agent_into_rotation(hands: Hands):
     ],
 )
 def test_bad_power_requests_get_a_reason(one_lab: Hands, body: object, expected: int):
-    url = one_lab.status("t")["server_manager"]["url"] + "/api/v1/servers/power"
+    url = one_lab.status("one")["server_manager"]["url"] + "/api/v1/servers/power"
     status, raw = call("POST", url, body, token=one_lab.token())
     assert status == expected
     if expected != 413:
@@ -103,14 +103,14 @@ def test_bad_power_requests_get_a_reason(one_lab: Hands, body: object, expected:
 
 
 def test_scale_beyond_the_maximum_names_it(one_lab: Hands):
-    refused = one_lab.try_("scale", "--lab", "t", "99")
+    refused = one_lab.try_("scale", "--lab", "one", "99")
     assert refused.returncode != 0
     assert "5" in refused.stderr
 
 
 def test_screens_are_plain_where_nobody_looks(one_lab: Hands):
     for command in (["status"], ["events"], ["explain"], ["plan"], ["up"]):
-        done = one_lab.try_(*command, "--lab", "t", COLUMNS="80", NO_COLOR="1")
+        done = one_lab.try_(*command, "--lab", "one", COLUMNS="80", NO_COLOR="1")
         assert done.returncode == 0, done.stderr
         assert "\x1b" not in done.stdout + done.stderr
         assert max(map(len, done.stdout.splitlines() or [""])) <= 80
@@ -118,7 +118,7 @@ def test_screens_are_plain_where_nobody_looks(one_lab: Hands):
 
 def test_two_labs_stand_side_by_side(one_lab: Hands):
     second = one_lab.up("u")
-    first = one_lab.status("t")
+    first = one_lab.status("one")
     assert first["load_balancer"]["url"] != second["load_balancer"]["url"]
     assert answering_nodes(second["load_balancer"]["url"]) == {"agent-1", "agent-2"}
     one_lab.do("destroy", "--lab", "u", "--yes")

@@ -296,3 +296,32 @@ def test_what_a_person_turned_off_is_drained_by_the_scaler_after_a_crash_too(
     second.manager.recover()
     assert second.states()["agent-2"] == state
     second.core.database.close()
+
+
+class TestRoom:
+    def test_up_wants_nobody_beside_one_that_still_leaves(self, parts):
+        """The scaler makes the other one when that is off (simulation, seed 3896)."""
+        scaling = {"min": 1, "max": 2, "standby": 1}
+        parts.up(scaling=scaling)
+        parts.manager.power.on(parts.manager.power.find("agent-2", "demo"), by_scaler=True)
+        servers = parts.core.servers
+        servers.want(servers.get("demo", "agent-1"), Wanted.OFF)  # and it runs still
+        parts.manager.set_group("demo", "agent", 2, None)
+        parts.up(scaling=scaling)
+        assert parts.wanted() == {"control": "on", "agent-1": "off", "agent-2": "on"}
+
+    def test_up_starts_no_more_than_there_is_room_for(self, parts):
+        """A lost one that is back, and broken, beside its substitute: lower numbers go first."""
+        groups = [{"name": "control", "role": "control"}, {"name": "agent", "count": 2}]
+        parts.up(scaling={"min": 1, "max": 2}, groups=groups)
+        parts.driver.tell("demo", "agent-1", PowerState.LOST)
+        target = parts.manager.power.find("agent-3", "demo")
+        parts.manager.power.on(target, by_scaler=True)
+        parts.driver.tell("demo", "agent-1", PowerState.ERROR)
+        parts.up(scaling={"min": 1, "max": 2}, groups=groups)
+        assert parts.states() == {
+            "control": "running",
+            "agent-1": "error",
+            "agent-2": "running",
+            "agent-3": "running",
+        }

@@ -13,7 +13,8 @@ from labcore.wire.event import EventKind
 from labcore.wire.lab import Wanted
 from server_manager.manager import Manager
 from server_manager.operations import Operations
-from server_manager.power import Power, Seen
+from server_manager.power import Power
+from server_manager.room import Room, Seen
 from tests.simulation.faults import certain
 from tests.simulation.world import simulate
 
@@ -70,7 +71,8 @@ def test_a_group_that_is_given_one_too_many(plant):
         )
 
     plant(healing, "_missing", off_by_one)
-    plant(Power, "_check_room", lambda right: lambda *_: None)
+    plant(Room, "is_left", lambda right: lambda *_, **__: True)
+    plant(Room, "may_boot", lambda right: lambda *_: True)
     plant(Power, "_most", lambda right: lambda self, lab, group: right(self, lab, group) + 1)
     assert is_caught("never above max", 1, 2, 3, 4)
 
@@ -112,9 +114,14 @@ def test_a_destroy_that_takes_all_of_that_lab(plant):
 
 def test_a_maximum_to_which_what_drains_does_not_count(plant):
     plant(roster, "_occupies", lambda right: lambda server: server.wanted is Wanted.ON)
-    plant(Power, "_look", lambda right: lambda self, lab: Seen(right(self, lab).lost, frozenset()))
+    plant(Room, "look", lambda right: lambda self, lab: Seen(right(self, lab).lost, frozenset()))
     plant(Operations, "may_boot", lambda right: lambda self, server: False)
     assert is_caught("never above max", 11, 20, 21)
+
+
+def test_a_substitute_that_does_not_count(plant):
+    plant(Room, "may_boot", lambda right: lambda *_: True)
+    assert is_caught("never above max", 2151, 3200)
 
 
 def test_a_removal_that_is_forgotten_while_it_goes_on(plant):
