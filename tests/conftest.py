@@ -1,6 +1,8 @@
 """What every test gets: a clean environment, and state that is nobody else's."""
 
+import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,26 @@ CLEANED = (
     "HTTPS_PROXY",
     "NO_PROXY",
 )
+
+# Labs of several tests run side by side, each in a state directory of its own. While one kills what
+# listens on a documented port, another would take that port: so none gets any of them.
+DOCUMENTED_PORTS = (3000, 5200, 8080, *range(5001, 5006), *range(5101, 5106))
+HELD = pytest.StashKey[contextlib.ExitStack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold the documented ports as long as the tests run; what is taken already is left alone."""
+    held = config.stash[HELD] = contextlib.ExitStack()
+    if hasattr(config, "workerinput"):
+        return  # whoever began the workers outlives them
+    for port in DOCUMENTED_PORTS:
+        with contextlib.suppress(OSError):
+            held.enter_context(socket.create_server(("127.0.0.1", port)))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let them go."""
+    config.stash[HELD].close()
 
 
 def clean(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
