@@ -25,6 +25,7 @@ from labcore.wire.lab import Balancer, Route
 from tests.balancer.conftest import Apps, Rig, routing
 
 pytestmark = pytest.mark.local
+LEAST_POSTS = 26
 
 
 def test_nothing_of_nginx_is_above_a_warning(rig: Rig, apps: Apps):
@@ -368,7 +369,7 @@ def test_reloads_lose_no_post(rig: Rig, apps: Apps):
         return sum(sent for sent, _ in results), sum(lost for _, lost in results)
 
     sent, lost = asyncio.run(load())
-    assert sent > 200
+    assert sent > 200  # LEAST_POSTS of each client, and those during the reloads
     assert lost == 0
 
 
@@ -377,7 +378,8 @@ async def _post(address: str, done: asyncio.Event) -> tuple[int, int]:
     host, _, port = address.rpartition(":")
     sent = lost = 0
     writer = None
-    while not done.is_set():
+    # However busy the machine is, enough of them to show a loss.
+    while not done.is_set() or sent < LEAST_POSTS:
         try:
             if writer is None:
                 reader, writer = await asyncio.open_connection(host, int(port))

@@ -1,5 +1,6 @@
 """A supervisor and its services, as real processes."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -54,7 +55,12 @@ def processes(ref: ServerRef) -> list[psutil.Process]:
 
 
 def supervisor(ref: ServerRef) -> psutil.Process:
-    (found,) = (p for p in processes(ref) if "-m" in p.cmdline() and p.cmdline()[-1][0] == "/")
+    # A child that it has just forked still looks like it, but leads no session.
+    (found,) = (
+        p
+        for p in processes(ref)
+        if "-m" in p.cmdline() and p.cmdline()[-1][0] == "/" and os.getsid(p.pid) == p.pid
+    )
     return found
 
 
