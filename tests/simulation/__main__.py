@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         first, _, last = args.seeds.rpartition(":")
         return _live_many(int(first or 1), int(last), args.processes)
     outcome = simulate(args.seed or 0)
-    _say("\n".join(outcome.events[-args.events :]))
+    _say("\n".join(outcome.events[-args.events :] if args.events else ()))
     _say(outcome.line if outcome.broken else f"seed {outcome.seed}: all held ({outcome.digest})")
     return int(bool(outcome.broken))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from control_node.scaler.state import State
-from control_node.scaler.types import Operation, Power, TellDrain
+from control_node.scaler.types import Operation, TellDrain
 from labcore.wire.event import Event
 from labcore.wire.lab import Desired, Lab, LabState, PowerState, Wanted
 from server_manager.drivers.base import ServerRef
@@ -38,6 +38,7 @@ class Watch:
     lost: set[str] = field(default_factory=set)
     stopped_by_us: set[str] = field(default_factory=set)
     removing: dict[str, None] = field(default_factory=dict)
+    spare: set[str] = field(default_factory=set)  # as what they were last wanted, if at all
     foreign: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ what it is told
@@ -61,8 +62,6 @@ class Watch:
 
     def begins(self, world: World, operation: Operation) -> None:
         """The scaler begins an operation. Raises Broken."""
-        if isinstance(operation, Power) and operation.to == "standby":
-            self.removing.pop(operation.node, None)  # the other way in which a removal ends
         if not isinstance(operation, TellDrain):
             return
         if operation.draining:
@@ -91,9 +90,10 @@ class Watch:
         loaded = world.loaded()
         serving = world.agents.serving(loaded)
         running = world.running()
+        self._note_wanted(world)
         for node in world.names():
             self._note_told(world, node)
-            if node not in running:
+            if node not in running or node in self.spare:
                 self.removing.pop(node, None)  # however it ended
         self._note_harm(world, loaded, serving)
         self.serving = serving
@@ -110,6 +110,14 @@ class Watch:
             self.harmed[node] = now + LATE_S  # what was seen of it may have its effect later
         for node in [n for n in self.harmed if n in serving and self.harmed[n] <= now]:
             del self.harmed[node]
+
+    def _note_wanted(self, world: World) -> None:
+        """Who is not wanted any more leaves as what it was."""
+        for node, wanted in world.wanted().items():
+            if wanted == "standby":
+                self.spare.add(node)
+            elif wanted == "on":
+                self.spare.discard(node)
 
     def _note_told(self, world: World, node: str) -> None:
         told = world.driver.told(world.lab, node)
@@ -146,8 +154,7 @@ def below_maximum(world: World) -> str:
         return f"{len(on)} of {most} and {spare} on standby"
     if len(on) <= most:
         return ""
-    wanted = world.wanted()
-    joined = [n for n in on if wanted.get(n) != "standby"]
+    joined = [n for n in on if n not in world.watch.spare]
     return f"{len(joined)} of {most} ({_names(joined)})" if len(joined) > most else ""
 
 
