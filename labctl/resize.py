@@ -12,6 +12,8 @@ from labcore.wire.scaler import ScalerStatus
 from labctl.clients.scaler import ScalerClient
 from labctl.session import Session
 
+LIMIT_S = 300.0  # to wait for a scale; a slow machine may boot, fail and boot again for longer
+
 
 def scaled_group(lab: Lab, name: str | None) -> Group:
     """The scaled group of that name, or the only one. Raises NotFound or UsageProblem."""
@@ -30,10 +32,10 @@ def scale(
     name: str | None,
     count: int,
     *,
-    limit_s: float,
+    limit_s: float | None,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Ask for `count` nodes and wait until exactly so many serve.
+    """Ask for `count` nodes and wait until exactly so many serve; None: as long as a boot may take.
 
     Raises Conflict naming the limits if `count` is not within them, Unreachable if the scaler is
     away, TimedOut with what was seen last. `tell` gets a sentence whenever the number changes.
@@ -48,6 +50,8 @@ def scale(
         )
     scaler = session.scaler(lab)
     scaler.scale(count, group.name)
+    if limit_s is None:
+        limit_s = max(LIMIT_S, 2.0 * lab.boot_limit_s)
     _wait(session, scaler, group.name, count, limit_s, tell)
     return {"lab": lab.lab, "group": group.name, "count": count, "mode": "manual"}
 

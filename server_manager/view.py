@@ -49,7 +49,14 @@ class View:
             scaler_url=service_url(servers, "scaler"),
             problem=record.problem,
             adopted=record.is_adopted,
+            boot_limit_s=self._boot_limit_s(record),
         )
+
+    def _boot_limit_s(self, record: LabRecord) -> float:
+        try:
+            return self._core.boot_limit_s(record)
+        except LabError:
+            return 0.0  # its driver cannot be used here any more
 
     def groups(self, record: LabRecord) -> tuple[Group, ...]:
         """The groups of a lab with what is wished for them now."""

@@ -11,16 +11,16 @@ from control_node.scaler.scene import Scene
 from control_node.scaler.types import Power, Publish, Step
 from labcore.wire.lab import LabState, PowerState, Server, Wanted
 
-# How long a running server may be unhealthy before it is given up. Longer than a cold boot on a
-# slow host; doubles each time the same node is given up again.
+# How long a running server may be unhealthy before it is given up: no less than its lab lets one
+# boot. Doubles each time the same node is given up again, up to so many times as long.
 BOOT_LIMIT_S = 120.0
-LONGEST_BOOT_LIMIT_S = 960.0
+MOST_TIMES = 8.0
 
 
 @dataclass
 class _Ailing:
     since: float
-    limit_s: float = BOOT_LIMIT_S
+    times: float = 1.0
     given_up: bool = False
 
 
@@ -61,7 +61,8 @@ class Healer:
             ailing = self._examine(scene, server)
             if ailing is None:
                 continue
-            if not ailing.given_up and scene.now - ailing.since >= ailing.limit_s:
+            limit_s = ailing.times * max(BOOT_LIMIT_S, scene.lab.boot_limit_s)
+            if not ailing.given_up and scene.now - ailing.since >= limit_s:
                 ailing.given_up = True
                 yield _given_up(scene, server, scene.now - ailing.since)
             if ailing.given_up:
@@ -78,8 +79,8 @@ class Healer:
             return ailing if server.operation is None else None
         ailing = self._ailing.get(server.name)  # type: ignore[assignment]
         if ailing is not None:
-            limit_s = ailing.limit_s * 2 if ailing.given_up else ailing.limit_s
-            self._ailing[server.name] = _Ailing(scene.now, min(limit_s, LONGEST_BOOT_LIMIT_S))
+            times = ailing.times * 2.0 if ailing.given_up else ailing.times
+            self._ailing[server.name] = _Ailing(scene.now, min(times, MOST_TIMES))
         return None
 
 

@@ -159,6 +159,7 @@ class Lab:
     scaler_url: str | None  # as the host sees it
     problem: str | None = None
     adopted: bool = False  # its machines are somebody else's: `destroy` releases them
+    boot_limit_s: float = 0.0  # how long a server may take to be healthy; 0: nobody knows
 
     def group(self, name: str) -> Group | None:
         """The group of that name, if there is one."""

@@ -21,8 +21,11 @@ def scale(
     count: Annotated[int, typer.Argument(help="How many nodes.")],
     group: GroupOption = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds to wait until they serve.")
-    ] = 300.0,
+        float | None,
+        typer.Option(
+            "--timeout", help="Seconds to wait until they serve (default: a boot's limit)."
+        ),
+    ] = None,
 ) -> None:
     """Set the number of agents and wait until that many serve.
 

@@ -12,6 +12,7 @@ import pytest
 from labcore.codec import encode
 from labcore.wire.event import Event, EventKind
 from labcore.wire.scaler import Action
+from labctl import resize
 from tests.labctl.conftest import Labctl
 from tests.labctl.double import AT, DECISION, Double, lab
 
@@ -56,6 +57,21 @@ def test_scale_that_does_not_come_to_an_end_tells_what_was_seen(labctl: Labctl, 
     done = labctl("scale", "3", "--timeout", "0.1")
     assert done.code == 6
     assert "2 of 3 serve" in done.err
+
+
+@pytest.mark.parametrize(("boot_limit_s", "waits_s"), [(60.0, 300.0), (900.0, 1800.0)])
+def test_scale_waits_as_long_as_a_boot_may_take(
+    labctl: Labctl,
+    double: Double,
+    monkeypatch: pytest.MonkeyPatch,
+    boot_limit_s: float,
+    waits_s: float,
+):
+    waited: list[float] = []
+    monkeypatch.setattr(resize, "_wait", lambda *args: waited.append(args[4]))
+    double.labs = [dataclasses.replace(double.labs[0], boot_limit_s=boot_limit_s)]
+    assert labctl("scale", "3").code == 0
+    assert waited == [waits_s]
 
 
 def test_scale_without_a_scaler_fails(labctl: Labctl, double: Double):

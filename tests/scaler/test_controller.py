@@ -360,6 +360,16 @@ def test_one_that_never_gets_healthy_is_replaced_then_turned_off(world):
     assert [e.data["code"] for e in problems] == ["never-healthy"]
 
 
+def test_where_machines_boot_slowly_one_is_given_more_time(world):
+    world.tick_s, world.boot_limit_s = 0.5, 400.0
+    settle(world, 2)
+    world.agents["agent-2"].health = "bad"
+    world.run(398)
+    assert powers(world) == []
+    settle(world, 2, limit_s=15)
+    assert powers(world) == [("agent-3", "on"), ("agent-2", "off")]
+
+
 def test_without_room_for_another_it_is_turned_off_and_on(tmp_path):
     world = World(tmp_path, scaling=Scaling(max=3))
     world.tick_s = 0.5

@@ -87,6 +87,7 @@ class World:
     boot_s: float = 0.5
     power_s: float = 0.2
     tick_s: float = 0.1
+    boot_limit_s: float = 60.0
     quiet_s: float = 0.5
     lab_every_s: float = 0.0
     policy: Policy = policies
@@ -206,7 +207,7 @@ class World:
         balancer = Balancer("lb", "control", (Route("/", "agent"),))
         return Lab(
             "demo", "fake", self.lab_desired, self.lab_state, "2026-01-01T00:00:00Z",
-            (control, group), (balancer,), servers, None, None,
+            (control, group), (balancer,), servers, None, None, boot_limit_s=self.boot_limit_s,
         )  # fmt: skip
 
     def _server(self, agent: Agent) -> Server:
