@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from labcore.errors import DriverFailed, DriverUnusable, TimedOut
 
@@ -196,6 +196,29 @@ def spawn_detached(
             raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
     threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
     return process.pid
+
+
+async def accompany(argv: Sequence[str]) -> str:
+    """Run a program that has a pipe from us as its standard input, so that one that ends with its
+    input does not outlive us. Waits until it ends: what it said on its standard error. Cancelled,
+    it ends the program first. Raises DriverUnusable.
+    """
+    import asyncio  # here, as few need it
+
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=pipe, stdout=nowhere, stderr=pipe
+        )
+    except OSError as error:
+        raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
+    try:
+        errors = cast("asyncio.StreamReader", process.stderr)
+        return (await errors.read()).decode(errors="replace")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await asyncio.shield(process.wait())
 
 
 def kill_group(pid: int, signal_number: int = KILL) -> None:

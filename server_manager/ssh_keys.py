@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labcore.errors import NotFound
 from labcore.files import read_secret, write_atomic, write_secret
 from server_manager.drivers.base import SshIdentity
 from server_manager.paths import StatePaths
@@ -36,12 +37,12 @@ class SshKeys:
 
     def identity(self, lab: str, node: str, role: str, others: Iterable[str]) -> SshIdentity:
         """Who a node is to SSH. A control node may log in to `others`, which know its key."""
-        host = self._pair(lab, f"host_{node}", node)
+        host = self._pair(lab, _host_key(node), node)
         user = self._pair(lab, USER_KEY, f"{lab}@labctl")
         control = self._pair(lab, CONTROL_KEY, f"control@{lab}")
         if role != "control":
             return SshIdentity(host.private, host.public, (user.public, control.public))
-        known = tuple(f"{o} {_bare(self._pair(lab, f'host_{o}', o).public)}" for o in others)
+        known = tuple(f"{o} {_bare(self._pair(lab, _host_key(o), o).public)}" for o in others)
         return SshIdentity(host.private, host.public, (user.public,), control.private, known)
 
     def _pair(self, lab: str, name: str, comment: str) -> KeyPair:
@@ -52,6 +53,15 @@ class SshKeys:
                 write_secret(path, pair.private)
                 write_atomic(_public(path), pair.public + "\n")
             return KeyPair(read_secret(path) + "\n", read_secret(_public(path)))
+
+
+def pinned(folder: Path, node: str) -> str:
+    """The known_hosts line of a node, by its name; `folder` has the keys of its lab. Raises
+    NotFound if it never got one."""
+    try:
+        return f"{node} {_bare(read_secret(_public(folder / _host_key(node))))}\n"
+    except OSError as error:
+        raise NotFound(f"{node} has no SSH key in {folder}", "labctl destroy, then up") from error
 
 
 def make_pair(comment: str) -> KeyPair:
@@ -69,6 +79,10 @@ def make_pair(comment: str) -> KeyPair:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     return KeyPair(private.decode(), f"{public.decode()} {comment}")
+
+
+def _host_key(node: str) -> str:
+    return f"host_{node}"
 
 
 def _public(path: Path) -> Path:

@@ -21,6 +21,7 @@ class DriverContext:
 
     clock: Clock
     node_directory: Callable[[ServerRef], Path]  # absolute; where files of a server belong
+    ssh_keys: Callable[[str], Path]  # of a lab
     image_directory: Callable[[str, str], Path]  # of a driver, where files of an image belong
     search_path: str  # as in PATH: where programs are looked for, and what services get
     environ: Mapping[str, str]  # in which installers of back ends say where they put them
@@ -33,6 +34,7 @@ class DriverContext:
         return DriverContext(
             clock=clock,
             node_directory=paths.node,
+            ssh_keys=paths.ssh,
             image_directory=paths.image,
             search_path=environ.get("PATH", os.defpath),
             environ=environ,
@@ -70,15 +72,20 @@ def _virtualbox(context: DriverContext, settings: Settings) -> Driver:
 
 
 def _incus(context: DriverContext, settings: Settings) -> Driver:
-    from server_manager.drivers.incus.driver import make
+    from labcore.codec import decode
+    from server_manager.drivers.incus.client import Incus
+    from server_manager.drivers.incus.driver import IncusDriver
+    from server_manager.drivers.incus.records import Records
+    from server_manager.drivers.incus.settings import IncusSettings
+    from server_manager.drivers.incus.ways import Ways
 
-    return make(
-        settings,
-        folder=context.driver_directory("incus"),
-        node_directory=context.node_directory,
-        clock=context.clock,
-        search_path=context.search_path,
-        environ=context.environ,
+    where = decode(IncusSettings, settings)
+    return IncusDriver(
+        Incus(where, search_path=context.search_path, environ=context.environ),
+        Ways(context.driver_directory("incus"), context.clock),
+        Records(context.node_directory),
+        context.clock,
+        context.ssh_keys,
     )
 
 

@@ -3,20 +3,22 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from labcore.clock import Clock, SystemClock
 from labcore.commands import run
 from server_manager.drivers.base import ServerSpec
+from server_manager.drivers.incus.carriers import Tunnel
 from server_manager.drivers.incus.client import Incus, Run
 from server_manager.drivers.incus.driver import IncusDriver
-from server_manager.drivers.incus.instances import Instance
+from server_manager.drivers.incus.forwarder import Way
 from server_manager.drivers.incus.network import Interface
 from server_manager.drivers.incus.records import Records
 from server_manager.drivers.incus.settings import IncusSettings
 from server_manager.drivers.incus.ways import Ways
+from server_manager.paths import StatePaths
 from tests.drivers.incus.fake_incus import FakeIncus
 
 IMAGE = "labguest"  # Debian 12 with systemd, as Incus or a contributor has it
@@ -37,7 +39,8 @@ def imaged_driver(
 ) -> Iterator[ImagedDriver]:
     """A driver; whatever a test leaves is removed, and no forwarder may be left then."""
     records = Records(lambda ref: root / "labs" / ref.lab / "nodes" / ref.name)
-    driver = ImagedDriver(incus, ways(root / "ways", clock), records, clock)
+    keys = StatePaths(root).ssh
+    driver = ImagedDriver(incus, ways(root / "ways", clock), records, clock, keys)
     try:
         yield driver
     finally:
@@ -73,7 +76,9 @@ class NoWays(Ways):
         """See Ways."""
         return str(subnet.ip + 1 if subnet.ip == subnet.network.network_address else subnet.ip)
 
-    def follow(self, lab: str, instances: Iterable[Instance], ours: str | None) -> None:
+    def follow(
+        self, lab: str, ways: tuple[Way, ...] = (), tunnels: tuple[Tunnel, ...] = ()
+    ) -> None:
         """See Ways."""
 
 

@@ -5,7 +5,7 @@ The truth is Incus's: what is ours is known by labels (`instances`), and is aske
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from labcore.clock import Clock
@@ -29,7 +29,8 @@ from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.look import Look, Looks
 from server_manager.drivers.incus.making import Maker
 from server_manager.drivers.incus.records import Records
-from server_manager.drivers.incus.ways import Ways
+from server_manager.drivers.incus.tunnels import Tunnels
+from server_manager.drivers.incus.ways import Ways, leads_to, wanted
 
 CAPABILITIES = Capabilities(
     shares_host_network=False,
@@ -52,9 +53,17 @@ class IncusDriver(IncusImages):
 
     name = "incus"
 
-    def __init__(self, incus: Incus, ways: Ways, records: Records, clock: Clock) -> None:
+    def __init__(
+        self,
+        incus: Incus,
+        ways: Ways,
+        records: Records,
+        clock: Clock,
+        ssh_keys: Callable[[str], Path],
+    ) -> None:
         super().__init__(incus, clock)
         self._ways = ways
+        self._tunnels = Tunnels(incus, ssh_keys)
         self._records = records
         self._looks = Looks(incus, records, clock)
         self._maker = Maker(incus, CAPABILITIES, ways.own_address)
@@ -70,7 +79,8 @@ class IncusDriver(IncusImages):
         except LabError as error:
             return DriverHealth(False, "", error.message, error.hint)
         members = f", {len(look)} members" if look else ""
-        where = f"{self._incus.remote}{self._incus.settings.project}, network {found.name}"
+        through = "" if found.ours else ", reached through Incus"
+        where = f"{self._incus.remote}{self._incus.settings.project}, network {found.name}{through}"
         return DriverHealth(True, f"Incus {version} ({where}{members})")
 
     def capabilities(self) -> Capabilities:
@@ -246,21 +256,8 @@ class IncusDriver(IncusImages):
                 raise
 
     def _follow_ways(self, look: Look) -> None:
-        self._ways.follow(look.lab, look.instances, self._maker.network().ours)
-
-
-def make(
-    settings: Mapping[str, object],
-    *,
-    folder: Path,
-    node_directory: Callable[[ServerRef], Path],
-    clock: Clock,
-    search_path: str,
-    environ: Mapping[str, str],
-) -> IncusDriver:
-    """A driver for what a lab file says in its section `incus`; `folder` keeps its files."""
-    from labcore.codec import decode
-    from server_manager.drivers.incus.settings import IncusSettings
-
-    incus = Incus(decode(IncusSettings, settings), search_path=search_path, environ=environ)
-    return IncusDriver(incus, Ways(folder, clock), Records(node_directory), clock)
+        on, ours = leads_to(look.instances), self._maker.network().ours
+        if ours is None:
+            self._ways.follow(look.lab, tunnels=self._tunnels.to(on))
+        else:
+            self._ways.follow(look.lab, wanted(on, ours))

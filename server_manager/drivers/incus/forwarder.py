@@ -1,7 +1,8 @@
 """`python -m server_manager.drivers.incus.forwarder FOLDER`: the documented host ports of labs.
 
 Listens where the files of a folder say (`<lab>.json`, see `ways`) and carries each connection to
-the address behind it. It passes on what it meets: an end of one direction is an end of that
+the address behind it; where there is no such address, it keeps a tunnel running that listens
+itself (see `carriers`). It passes on what it meets: an end of one direction is an end of that
 direction, a side that reads slowly slows the other one, and a refused or broken connection is
 reset, not closed as if all had been said. Ends when no file wants it any more.
 """
@@ -18,12 +19,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from labcore.codec import decode
 from labcore.errors import LabError
 from labcore.files import read_json, write_json
 from labcore.web import split_address
+from server_manager.drivers.incus.carriers import Carriers, Tunnel
 
 LOCK = "forwarder.lock"
 STATE = "forwarder.state"
@@ -40,6 +42,15 @@ class Way:
     listen: str
     to: str
     only: tuple[str, ...] = ()  # addresses of those who may use it; empty: all who reach it
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the file of a lab says."""
+
+    digest: str  # over all that it says
+    ways: tuple[Way, ...] = ()
+    tunnels: tuple[Tunnel, ...] = ()
 
 
 class _Half(asyncio.Protocol):
@@ -140,6 +151,10 @@ class Forwarder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._servers: dict[Way, asyncio.Server] = {}
+        self._carriers = Carriers(self._tell)
+        self._problems: dict[str, str] = {}
+        self._labs: dict[str, str] = {}
+        self._told: dict[str, object] = {}
 
     async def run(self) -> None:
         """Until nothing is wanted any more."""
@@ -148,6 +163,7 @@ class Forwarder:
             if (now := changed_at(self._folder)) != seen:
                 seen = now
                 if not await self._follow():
+                    await self._carriers.follow(())
                     return
             await asyncio.sleep(LOOK_S)
 
@@ -157,12 +173,20 @@ class Forwarder:
         ways = set(merged(wanted))
         for way in [w for w in self._servers if w not in ways]:
             self._servers.pop(way).close()
-        problems = {way.listen: why for way in ways if (why := await self._open(way))}
+        self._problems = {way.listen: why for way in ways if (why := await self._open(way))}
+        await self._carriers.follow(t for wish in wanted.values() for t in wish.tunnels)
+        self._labs = {lab: wish.digest for lab, wish in wanted.items()}
         if wanted:
-            told = {"pid": os.getpid(), "labs": {k: v[0] for k, v in wanted.items()}}
-            with contextlib.suppress(OSError):
-                write_json(self._folder / STATE, {**told, "problems": problems}, mode=0o600)
+            self._tell()
         return bool(wanted)
+
+    def _tell(self) -> None:
+        problems = {**self._problems, **self._carriers.problems}
+        told = {"pid": os.getpid(), "labs": self._labs, "problems": problems}
+        if told != self._told:  # to write is a change of the folder, which is looked at again
+            with contextlib.suppress(OSError):
+                write_json(self._folder / STATE, told, mode=0o600)
+                self._told = told
 
     async def _open(self, way: Way) -> str:
         """Why it cannot listen there; "" if it does."""
@@ -186,21 +210,20 @@ def changed_at(folder: Path) -> int:
         return 0
 
 
-def read_wanted(folder: Path) -> Mapping[str, tuple[str, tuple[Way, ...]]]:
-    """By lab: the digest of what it wants, and that. Files that cannot be read want nothing."""
-    found: dict[str, tuple[str, tuple[Way, ...]]] = {}
+def read_wanted(folder: Path) -> Mapping[str, Wish]:
+    """By lab. Files that cannot be read want nothing."""
+    found: dict[str, Wish] = {}
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, LabError):
-            told = cast(dict[str, Any], read_json(path))
-            found[path.stem] = (str(told["digest"]), decode(tuple[Way, ...], told["ways"]))
+        with contextlib.suppress(OSError, ValueError, LabError):
+            found[path.stem] = decode(Wish, read_json(path))
     return found
 
 
-def merged(wanted: Mapping[str, tuple[str, tuple[Way, ...]]]) -> tuple[Way, ...]:
+def merged(wanted: Mapping[str, Wish]) -> tuple[Way, ...]:
     """The ways of all labs; those that listen at one place are one, for all who may use it."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for _, ways in wanted.values():
-        for way in ways:
+    for wish in wanted.values():
+        for way in wish.ways:
             key = (way.listen, way.to)
             found[key] = tuple(sorted({*found.get(key, ()), *way.only}))
     return tuple(Way(listen, to, only) for (listen, to), only in found.items())

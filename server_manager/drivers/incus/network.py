@@ -22,6 +22,8 @@ from server_manager.drivers.incus import instances
 from server_manager.drivers.incus.client import Incus
 from server_manager.guest.network import GuestNetwork
 
+LOOPBACK = "127.0.0.1"
+
 Interface = ipaddress.IPv4Interface
 Address = ipaddress.IPv4Address
 
@@ -35,7 +37,8 @@ class Network:
     subnet: Interface  # with the address of the gateway, where there is one
     pools: tuple[tuple[Address, Address], ...]  # first and last of the addresses we may use
     is_managed: bool
-    ours: str  # this machine's own address in it: where nodes find the server-manager
+    # This machine's own address in it; None: it is not on it, and there are tunnels (`tunnels`).
+    ours: str | None
 
     def guest(self, spec: ServerSpec, address: str) -> GuestNetwork:
         """What a server is told of it."""
@@ -45,7 +48,7 @@ class Network:
         name_of = instances.name_of
         peers = {n: f"{name_of(ServerRef(spec.ref.lab, n, ''))}:{SSH_PORT}" for n in others}
         return GuestNetwork(
-            manager_host=self.ours,
+            manager_host=self.ours or LOOPBACK,
             names=(address, instances.name_of(spec.ref)),
             sources=(str(self.subnet.network),),
             address=None if self.is_managed else static,
@@ -72,8 +75,7 @@ Own = Callable[[Interface], str | None]  # this machine's address in a network, 
 def find(incus: Incus, own: Own) -> Network:
     """The network that the settings name, else that of the profile.
 
-    Raises DriverUnusable, also if this machine is not on it: then nothing of a lab would be
-    reached from here, nor the server-manager from there.
+    Raises DriverUnusable if there is none, or it has no addresses.
     """
     settings = incus.settings
     device = dict(_nic_of(incus.get(f"/profiles/{settings.profile}"), settings.network))
@@ -117,7 +119,7 @@ def _managed(
             f"incus network set {name} ipv4.address=auto; or name another one in lab.yaml",
         ) from error
     pools = _parse(addresses)[0] if addresses else _besides(subnet, config.get("ipv4.dhcp.ranges"))
-    return Network(name, device, subnet, pools, True, _ours(name, subnet, own))
+    return Network(name, device, subnet, pools, True, own(subnet))
 
 
 def _unmanaged(name: str, device: Mapping[str, str], addresses: str | None, own: Own) -> Network:
@@ -128,18 +130,7 @@ def _unmanaged(name: str, device: Mapping[str, str], addresses: str | None, own:
             " 10.78.0.100-10.78.0.199/24",
         )
     pools, subnet = _parse(addresses)
-    return Network(name, device, subnet, pools, False, _ours(name, subnet, own))
-
-
-def _ours(name: str, subnet: Interface, own: Own) -> str:
-    found = own(subnet)
-    if found is None:
-        raise DriverUnusable(
-            f"this machine has no address in {subnet.network}, the network {name!r} of Incus",
-            "run labctl on a machine that is on that network, such as a member of the cluster, or"
-            " name another network: `incus.network` in lab.yaml",
-        )
-    return found
+    return Network(name, device, subnet, pools, False, own(subnet))
 
 
 def _parse(addresses: str) -> tuple[tuple[tuple[Address, Address], ...], Interface]:
@@ -209,7 +200,7 @@ class Addresses:
         begin = zlib.crc32(spec.lab.encode()) + number
         with self._lock:
             others = {a for a, owner in self._chosen.items() if owner != spec.id}
-            never = {*taken, *others, str(network.subnet.ip), network.ours}
+            never = {*taken, *others, str(network.subnet.ip), *filter(None, (network.ours,))}
             for step in range(total):
                 address = _nth(network, (begin + step) % total)
                 if address not in never:

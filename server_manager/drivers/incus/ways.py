@@ -25,16 +25,16 @@ from labcore.commands import spawn_detached
 from labcore.files import read_json, write_json
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.lab import PowerState
-from server_manager.drivers.incus.forwarder import LOCK, STATE, Way
+from server_manager.drivers.incus.carriers import Tunnel
+from server_manager.drivers.incus.forwarder import LOCK, STATE, Way, Wish
 from server_manager.drivers.incus.instances import Instance
-from server_manager.drivers.incus.network import Interface, own_address
+from server_manager.drivers.incus.network import LOOPBACK, Interface, own_address
 
 FORWARDER = "server_manager.drivers.incus.forwarder"
 LOG = "forwarder.log"
 START_LIMIT_S = 15.0
 AGAIN_S = 1.0
 _OFF = (PowerState.STOPPED, PowerState.ABSENT)  # one of which nobody knows may well serve
-LOOPBACK = "127.0.0.1"
 
 
 class Ways:
@@ -50,20 +50,22 @@ class Ways:
         """This machine's address in a network of nodes, if it is on it."""
         return own_address(subnet)
 
-    def follow(self, lab: str, instances: Iterable[Instance], ours: str | None) -> None:
-        """Let the host ports of a lab lead to those of its instances that are on.
+    def follow(
+        self, lab: str, ways: tuple[Way, ...] = (), tunnels: tuple[Tunnel, ...] = ()
+    ) -> None:
+        """Let the host ports of a lab lead where these say.
 
-        `ours` is this machine's address in their network. Returns when they do. May be called at
+        Returns when they do; a tunnel may take as long as its node needs to boot. May be called at
         any time; raises TimedOut if there can be no forwarder.
         """
-        ways = wanted(instances, ours)
-        text = json.dumps(encode(ways), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        text = json.dumps(encode((ways, tunnels)), sort_keys=True)
+        wish = Wish(hashlib.sha256(text.encode()).hexdigest(), ways, tunnels)
+        is_any = bool(ways or tunnels)
         with self._locks[lab]:
-            if self._told.get(lab) == digest and (not ways or self._runs()):
+            if self._told.get(lab) == wish.digest and (not is_any or self._runs()):
                 return
-            self._tell(lab, digest, ways)
-            self._told[lab] = digest
+            self._tell(lab, wish if is_any else None)
+            self._told[lab] = wish.digest
 
     def problem(self, instance: Instance) -> str | None:
         """Which of its host ports does not lead anywhere, and why."""
@@ -74,16 +76,16 @@ class Ways:
         found = [f"{where}: {why}" for where, why in problems.items() if where in mine]
         return f"cannot listen on {', '.join(found)}" if found else None
 
-    def _tell(self, lab: str, digest: str, ways: tuple[Way, ...]) -> None:
+    def _tell(self, lab: str, wish: Wish | None) -> None:
         path = self._folder / f"{lab}.json"
-        if not ways:
+        if wish is None:
             if not path.exists():
                 return
             path.unlink(missing_ok=True)
         else:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_json(path, {"digest": digest, "ways": encode(ways)}, mode=0o600)
-        self._wait(lab, digest if ways else None)
+            write_json(path, encode(wish), mode=0o600)
+        self._wait(lab, None if wish is None else wish.digest)
 
     def _wait(self, lab: str, digest: str | None) -> None:
         """Until the forwarder says that it does what the file says, or has nothing to do."""
@@ -137,16 +139,20 @@ class Ways:
             return {}
 
 
-def wanted(instances: Iterable[Instance], ours: str | None) -> tuple[Way, ...]:
-    """The ways that there should be. Pure."""
-    on = [i for i in instances if i.state not in _OFF and i.digest is not None and i.address]
+def leads_to(instances: Iterable[Instance]) -> tuple[Instance, ...]:
+    """Those to which host ports should lead: they are whole, and on as far as anybody knows."""
+    return tuple(i for i in instances if i.state not in _OFF and i.digest is not None and i.address)
+
+
+def wanted(on: Iterable[Instance], ours: str) -> tuple[Way, ...]:
+    """The ways to instances in a network where this machine has the address `ours`. Pure."""
+    on = tuple(on)
     ways = [
         Way(f"{LOOPBACK}:{f.host_port}", f"{i.address}:{f.node_port}")
         for i in on
         for f in i.forwards
     ]
     for port in sorted({i.manager_port for i in on if i.manager_port is not None}):
-        if ours is not None:
-            who = tuple(sorted(i.address for i in on if i.manager_port == port))
-            ways.append(Way(f"{ours}:{port}", f"{LOOPBACK}:{port}", who))
+        who = tuple(sorted(i.address for i in on if i.manager_port == port))
+        ways.append(Way(f"{ours}:{port}", f"{LOOPBACK}:{port}", who))
     return tuple(ways)

@@ -3,6 +3,7 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ NAMES = ("lc1", "lc2", "lc3")
 SILENT = "No heartbeat for {} (2026-11-26 02:25:30.7 +0000 UTC)"
 
 
-def a_lab(root: Path, fake: FakeIncus, **settings: object):
+def a_lab(root: Path, fake: FakeIncus, **settings: Any):
     """A lab whose servers are made at the same time."""
     driver = driver_of(root, fake, **settings)
     specs = [spec_of("control", 1), *(spec_of(f"agent-{i}", i + 1) for i in range(1, 5))]
