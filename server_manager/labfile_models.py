@@ -149,10 +149,10 @@ def _default_groups() -> list[Group]:
 class Incus(Part):
     """Where in Incus the servers of the lab are made: driver incus only."""
 
-    remote: str = Field(
-        default="local",
+    remote: str | None = Field(
+        default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="as `incus remote list` has it; one machine, or a cluster",
+        description="as `incus remote list` has it, else that of `incus remote switch`",
     )
     project: str = Field(
         default="default",

@@ -7,10 +7,12 @@ errors, with what to do about it.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from labcore import commands
@@ -68,12 +70,24 @@ class Incus:
         run: Run = commands.run,
         stream: Stream = commands.stream,
     ) -> None:
-        self.settings = settings
+        self._settings = settings
         self._stream = stream
         self._run_program = run
         self._search_path = search_path
         given = {"INCUS_CONF": settings.config} if settings.config else {}
         self._environment = {**environ, **given, "LC_ALL": "C", "LANGUAGE": "C"}
+
+    @functools.cached_property
+    def home(self) -> str:
+        """The remote that the client takes where none is named: there images are made. Raises
+        DriverUnusable if there is no client."""
+        result = self._run((self.program(), "remote", "get-default"), None, READ_LIMIT_S)
+        return result.stdout.strip() if result.returncode == 0 else LOCAL
+
+    @functools.cached_property
+    def settings(self) -> IncusSettings:
+        """What the lab file says, with the name of the remote. Raises as `home` does."""
+        return replace(self._settings, remote=self._settings.remote or self.home)
 
     @property
     def remote(self) -> str:

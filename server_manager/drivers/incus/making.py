@@ -33,7 +33,7 @@ class Maker:
         self._addresses = networks.Addresses()
         self._network: Network | None = None
         self._bringing = threading.Lock()
-        self._placer = placement.Placer(incus.settings)
+        self._placer = placement.Placer(incus)
 
     def network(self) -> Network:
         """The network of the lab; looked for once, as nobody changes it under living servers."""
@@ -106,18 +106,17 @@ class Maker:
     def _bring_image(self, alias: str) -> bool:
         """Copy an image from where images are made, this machine, to where the lab is; False if
         that is the same. Servers that are made at the same time wait for one copy."""
-        settings, home = self._incus.settings, IncusSettings()
-        there = (settings.remote, settings.project)
-        if there == (home.remote, home.project):
+        settings, home, project = self._incus.settings, self._incus.home, IncusSettings().project
+        if (settings.remote, settings.project) == (home, project):
             return False
         with self._bringing:
             known = self._incus.get("/images/aliases")
             if any(str(path).rpartition("/")[2] == alias for path in known or ()):
                 return True
             self._incus.run(
-                *("image", "copy", "-q", f"{home.remote}:{alias}", self._incus.remote),
+                *("image", "copy", "-q", f"{home}:{alias}", self._incus.remote),
                 *("--alias", alias, "--mode", "relay"),
-                *("--project", home.project, "--target-project", settings.project),
+                *("--project", project, "--target-project", settings.project),
                 limit_s=BRING_LIMIT_S,
             )
         return True

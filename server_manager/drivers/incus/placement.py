@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from labcore.errors import DriverUnusable
 from server_manager.drivers.base import ServerRef, ServerSpec
+from server_manager.drivers.incus.client import Incus
 from server_manager.drivers.incus.cluster import Member
 from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.settings import IncusSettings
@@ -73,8 +74,8 @@ def _named(name: str, possible: list[str], members: Mapping[str, Member]) -> str
 class Placer:
     """Chooses for servers that are made at the same time: each knows of those chosen before."""
 
-    def __init__(self, settings: IncusSettings) -> None:
-        self._settings = settings
+    def __init__(self, incus: Incus) -> None:
+        self._incus = incus
         self._lock = threading.Lock()
         self._chosen: dict[ServerRef, str] = {}  # until a look shows them
 
@@ -87,7 +88,7 @@ class Placer:
             self._chosen = {ref: m for ref, m in self._chosen.items() if ref not in known}
             of_lab = {r: m for r, m in self._chosen.items() if r.lab == spec.ref.lab} | known
             others = [(ref.name, m) for ref, m in of_lab.items() if ref != spec.ref]
-            member = choose(spec, self._settings, members, others)
+            member = choose(spec, self._incus.settings, members, others)
             if member is not None:
                 self._chosen[spec.ref] = member
             return member

@@ -11,7 +11,7 @@ from typing import Literal
 class IncusSettings:
     """See docs/incus.md for what each of them means; the lab file checks what may stand in them."""
 
-    remote: str = "local"  # as `incus remote list` has it
+    remote: str | None = None  # as `incus remote list` has it, else what the client takes then
     project: str = "default"
     profile: str = "default"  # gives the root disk, and the network if `network` does not
     network: str | None = None  # a managed network, or a bridge of the machines

@@ -73,6 +73,7 @@ class FakeIncus:
         self.members = dict.fromkeys(members, ("Online", "Fully operational"))
         self.images = set(images)
         self.projects = {"default"}
+        self.remote = "local"  # as `incus remote switch` set it
         self.networks = {BRIDGE: {"ipv4.address": "10.77.0.1/24", "ipv4.dhcp.ranges": ""}}
         self.calls: list[tuple[str, ...]] = []
         self.failing: list[tuple[str, str]] = []  # method and path's part, what is said: once each
@@ -132,6 +133,8 @@ class FakeIncus:
             project = words[words.index("--project") + 1]
             self._found(project, name).files[f"/{path}"] = stdin or b""
             return ""
+        if words == ("remote", "get-default"):
+            return f"{self.remote}\n"
         if words[0] == "exec" and "journalctl" in words:
             return _journal(words)
         raise Refused(f"unknown command {' '.join(words)!r}")

@@ -235,3 +235,12 @@ def test_projects_keep_labs_apart(tmp_path: Path):
     assert len(fake.containers) == len(addresses) == 2
     one.destroy(mine.ref)
     assert [s.ref for s in other.servers("contract")] == [theirs.ref]
+
+
+def test_a_lab_file_that_names_no_remote_means_that_of_the_client(tmp_path: Path):
+    fake = FakeIncus()
+    fake.remote = "lc"
+    driver_of(tmp_path, fake).create(spec_of("agent-1"))
+    asked = [call[-1] for call in fake.calls if call[1] == "query"]
+    assert asked
+    assert all(where.startswith("lc:/") for where in asked)
