@@ -1,24 +1,21 @@
 """A guest with a real systemd: provisioned, sealed, seeded, attacked, rebooted, made another."""
 
 import dataclasses
-import functools
 import json
 import re
 import secrets
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from labcore.services import APP, with_command
-from server_manager.drivers.base import ServerSpec
 from server_manager.guest.network import GuestNetwork
-from server_manager.guest.seed import Seed, make_seed
+from server_manager.guest.seed import make_seed
 from tests.guest import specs
-from tests.guest.containers import Container, incus, until, why_not
+from tests.guest.containers import incus, until, why_not
+from tests.guest.incus_lab import control_of, healthy
 
 pytestmark = [
     pytest.mark.incus,
@@ -27,141 +24,6 @@ pytestmark = [
 ]
 UNITS = {"control": ("nginx", "scaler"), "agent": ("metrics", "app")}
 LAB_PORTS = {"control": (22, 80, 5200), "agent": (22, 5000, 5100)}
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A control node, an agent that only it and this machine may reach, and somebody else."""
-
-    keys: specs.Keys
-    control: Container
-    agent: Container
-    neighbour: Container
-    agent_address: str
-    sources: tuple[str, ...]
-    manager_port: int
-
-    def seed(self, spec: ServerSpec) -> Seed:
-        gateway = self.sources[0].partition("/")[0]
-        peers = {"agent-1": f"{self.agent_address}:22"}
-        network = GuestNetwork(gateway, (), self.sources, peers=peers)
-        return make_seed(spec, specs.CAPABILITIES, network)
-
-    def ssh(self, container: Container, user: str, command: str, *options: str):
-        """Log in from here as a user of the lab does: key, pinned host key, nothing else."""
-        strict = (
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            "ConnectTimeout=9",
-        )
-        return subprocess.run(
-            ["ssh", "-F", "none", *strict, *options, f"{user}@{container.address()}", command],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-        )
-
-
-@pytest.fixture(scope="module")
-def provisioned() -> Iterator[Container]:
-    """Provisioned, running, not sealed."""
-    container = Container.named("built")
-    try:
-        container.launch()
-        container.address()
-        container.provision()
-        yield container
-    finally:
-        container.delete()
-
-
-@pytest.fixture(scope="module")
-def image(provisioned: Container) -> Iterator[Container]:
-    """Sealed and stopped: what others are copied from."""
-    container = provisioned.copy("image")
-    try:
-        container.start()
-        container.sh("rm -f /etc/systemd/system/ssh.service.d/10-lab.conf")  # the rig's own keys
-        container.run("sh", "/root/provision/seal.sh")
-        container.stop()
-        yield container
-    finally:
-        container.delete()
-
-
-@pytest.fixture(scope="module")
-def lab(image: Container) -> Iterator[Lab]:
-    made = {name: image.copy(name) for name in ("control", "agent", "neighbour")}
-    try:
-        for container in made.values():
-            container.start()
-        address = made["control"].address()
-        sources = (f"{made['control'].gateway()}/32", f"{address}/32")
-        with socket.create_server((sources[0].partition("/")[0], 0)) as manager:
-            lab = Lab(
-                specs.Keys(),
-                **made,
-                agent_address=made["agent"].address(),
-                sources=sources,
-                manager_port=manager.getsockname()[1],
-            )
-            made["control"].apply(lab.seed(control_of(lab)))
-            made["agent"].stop()
-            made["agent"].give(lab.seed(specs.agent(lab.keys)))
-            made["agent"].start()
-            healthy(lab)
-            yield lab
-    finally:
-        for container in made.values():
-            container.delete()
-
-
-@pytest.fixture
-def spare(image: Container) -> Iterator[Container]:
-    """A clone that a test may spoil."""
-    container = image.copy("spare")
-    try:
-        container.start()
-        container.address()
-        yield container
-    finally:
-        container.delete()
-
-
-def control_of(lab: Lab) -> ServerSpec:
-    return specs.control(lab.keys, "agent-1", manager_port=lab.manager_port)
-
-
-def healthy(lab: Lab) -> None:
-    for container, port, path, host in (
-        (lab.control, 80, "/.labctl/health", "any"),
-        (lab.control, 5200, "/", "control"),
-        (lab.agent, 5000, "/health", "agent-1"),
-        (lab.agent, 5100, "/health", "agent-1"),
-    ):
-        answers = functools.partial(container.answers, port, path, host)
-        until(f"{container.name}:{port} is healthy", answers)
-
-
-@pytest.fixture
-def identity(lab: Lab, tmp_path: Path) -> list[str]:
-    """ssh options: the user's key and the pinned keys of the nodes."""
-    key = tmp_path / "key"
-    key.write_text(lab.keys.user.private)
-    key.chmod(0o600)
-    hosts = ((lab.control, "control"), (lab.agent, "agent-1"))
-    known = tmp_path / "known_hosts"
-    known.write_text(
-        "".join(
-            f"{container.address()} {' '.join(lab.keys.host(name).public.split()[:2])}\n"
-            for container, name in hosts
-        )
-    )
-    return ["-i", str(key), "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={known}"]
 
 
 def test_provisioning_again_changes_nothing_and_asks_no_network(provisioned):
