@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import threading
@@ -219,6 +220,54 @@ async def accompany(argv: Sequence[str]) -> str:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await asyncio.shield(process.wait())
+
+
+class Companion:
+    """A program that says one line for each line that it is told, and ends with its input, so that
+    it does not outlive us. One conversation at a time; raises DriverUnusable if it cannot run."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(
+                tuple(argv), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise DriverUnusable(f"cannot run {argv[0]!r}: {error.strerror}") from error
+        self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+
+    def _listen(self) -> None:
+        with cast("IO[bytes]", self._process.stdout) as output:
+            for line in output:
+                self._said.put(line)
+        self._said.put(b"")
+        self._process.wait()
+
+    def ask(self, line: str, *, limit_s: float) -> str:
+        """What it says to this. Raises TimedOut after `limit_s`, DriverFailed if it has ended; it
+        is of no use after either."""
+        program = self._process.args[0]  # type: ignore[index]
+        try:
+            told = cast("IO[bytes]", self._process.stdin)
+            told.write(f"{line}\n".encode())
+            told.flush()
+            said = self._said.get(timeout=limit_s)
+        except queue.Empty:
+            self.end()
+            raise TimedOut(f"{program!r} said nothing within {limit_s:g} s") from None
+        except OSError:
+            said = b""
+        if not said:
+            self.end()
+            raise DriverFailed(f"{program!r} ended")
+        return said.decode(errors="replace").rstrip("\n")
+
+    def end(self) -> None:
+        """End it; it has ended: nothing."""
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            cast("IO[bytes]", self._process.stdin).close()
 
 
 def kill_group(pid: int, signal_number: int = KILL) -> None:

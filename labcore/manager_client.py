@@ -16,6 +16,8 @@ from labcore.wire.image import Image, ImageWish
 from labcore.wire.lab import AdoptedNode, Lab, Mode, Server
 
 # A wish asks the driver how it is, and is on the disk before it is answered.
+# A driver may take 30 s to say how its servers are; a server-manager that is gone is told at once.
+READ_LIMIT_S = 40.0
 WISH_LIMIT_S = 60.0
 IMAGE_LIMIT_S = 300.0  # a step of an earlier build ends first
 
@@ -23,7 +25,7 @@ IMAGE_LIMIT_S = 300.0  # a step of an earlier build ends first
 class ManagerClient:
     """One server-manager at `url`, with one token."""
 
-    def __init__(self, url: str, token: str | None, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, token: str | None, *, timeout_s: float = READ_LIMIT_S) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s

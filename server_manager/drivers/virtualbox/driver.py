@@ -32,6 +32,7 @@ from server_manager.drivers.base import (
 from server_manager.drivers.virtualbox import settings
 from server_manager.drivers.virtualbox.adoption import VirtualBoxAdoption, check_made_by_us
 from server_manager.drivers.virtualbox.belongings import Belongings, Found
+from server_manager.drivers.virtualbox.bindings import Bindings
 from server_manager.drivers.virtualbox.clones import Clones, check_name_is_free
 from server_manager.drivers.virtualbox.converting import Converter
 from server_manager.drivers.virtualbox.discovery import find_program
@@ -275,11 +276,12 @@ def find_library(
 ) -> Callable[[], Library]:
     """What asks the VirtualBox of this machine, looked for each time: it may be installed late."""
     lock = user_directory / "virtualbox.lock"
+    bindings = Bindings(search_path, environ, clock)
 
     def library() -> Library:
         program = find_program(
             platform.system(), search_path, environ, lambda name: os.access(name, os.X_OK)
         )
-        return Library(VBoxManage(program, lock=lock, clock=clock))
+        return Library(VBoxManage(program, lock=lock, clock=clock), bindings)
 
     return library

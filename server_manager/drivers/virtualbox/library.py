@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from labcore.errors import Conflict, DriverFailed, TimedOut
+from server_manager.drivers.virtualbox.bindings import Bindings
 from server_manager.drivers.virtualbox.folder import Folder
 from server_manager.drivers.virtualbox.machines import (
     Machine,
@@ -19,10 +20,11 @@ from server_manager.drivers.virtualbox.vboxmanage import Inaccessible, NoSuchMac
 
 
 class Library:
-    """Thin: each call is one or two of VBoxManage's."""
+    """Thin: each call is one or two of VBoxManage's. With `bindings` a look at all is quicker."""
 
-    def __init__(self, vbox: VBoxManage) -> None:
+    def __init__(self, vbox: VBoxManage, bindings: Bindings | None = None) -> None:
         self.vbox = vbox
+        self._bindings = bindings
 
     def find(self, uuid: str) -> Machine | None:
         """A machine now; None if VirtualBox positively knows none."""
@@ -37,6 +39,9 @@ class Library:
 
     def all(self) -> tuple[Machine, ...]:
         """Every machine of this user, in one call, without `info`."""
+        found = self._bindings.machines() if self._bindings else None
+        if found is not None:
+            return found
         return parse_long_list(self.vbox.read("list", "--long", "vms", partial=True))
 
     def names(self) -> Mapping[str, str]:

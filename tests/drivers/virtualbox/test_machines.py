@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from server_manager.drivers.virtualbox import states
+from server_manager.drivers.virtualbox.bindings import WORDS
 from server_manager.drivers.virtualbox.machines import (
     SHORT,
     Medium,
@@ -121,16 +122,6 @@ def test_extradata():
 def test_every_state_in_a_list_has_a_meaning():
     assert set(SHORT.values()) <= set(states.MEANINGS)
     assert states.meaning("dreaming") is states.UNHEARD
-
-
-# What VBoxManage calls those whose names in the API are not simply written small.
-WORDS = {
-    "PoweredOff": "poweroff",
-    "AbortedSaved": "aborted-saved",
-    "Stuck": "gurumeditation",
-    "DeletingSnapshotOnline": "deletingsnapshotlive",
-    "DeletingSnapshotPaused": "deletingsnapshotlivepaused",
-}
 
 
 def test_every_state_of_the_api_has_a_meaning():
