@@ -1,4 +1,4 @@
-"""Whether the lab of ./lab.yaml (or the default one) fits into this machine as VMs."""
+"""Whether the lab of ./lab.yaml (or the default one) fits into this machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from server_manager.labspec import most_servers
 VM_OVERHEAD_MIB = 70
 VM_DISK_MIB = 500
 WHOLE_MACHINES = ("virtualbox",)
+# What systemd of a container of ours takes of the machine's inotify instances, which all share:
+# with 128 of them the 17th container got no address.
+INOTIFY_EACH = 8
+HERE = (None, "local")  # remotes of Incus whose containers are on this machine
 
 
 def examine(facts: Facts, drivers: Sequence[Check]) -> Iterator[Check]:
-    """Only where the lab would be one of VMs: processes and containers share what there is."""
+    """Processes share what there is; VMs have memory of their own, containers a limit in common."""
     try:
         if LAB_FILE.exists():
             lab = labfile.load(LAB_FILE)
@@ -32,6 +36,8 @@ def examine(facts: Facts, drivers: Sequence[Check]) -> Iterator[Check]:
     if lab.driver in WHOLE_MACHINES or automatic:
         yield memory(facts, lab)
         yield disk(facts, lab)
+    if lab.driver == "incus" and (lab.incus is None or lab.incus.remote in HERE):
+        yield from inotify(facts, lab)
 
 
 def memory(facts: Facts, lab: labfile.LabFile) -> Check:
@@ -56,3 +62,17 @@ def disk(facts: Facts, lab: labfile.LabFile) -> Check:
     if facts.free_disk_mib < most:
         return Check("disk of the lab", "warning", text, "free some, or give scaling a lower max")
     return Check("disk of the lab", "ok", text)
+
+
+def inotify(facts: Facts, lab: labfile.LabFile) -> Iterator[Check]:
+    """Whether the systemd of every container can watch files; nothing where nobody knows. Pure."""
+    nodes = sum(most_servers(g) for g in labfile.to_wire(lab).groups)
+    have, need = facts.inotify_instances, INOTIFY_EACH * nodes
+    if have == 0:
+        return
+    text = f"{nodes} containers of lab {lab.lab} take some {need} inotify instances of {have}"
+    if need <= have:
+        yield Check("inotify", "ok", text)
+        return
+    fix = f"sudo sysctl -w fs.inotify.max_user_instances={max(1024, 2 * need)}"
+    yield Check("inotify", "warning", f"{text}: the last ones get no address", fix)

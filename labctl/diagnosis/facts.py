@@ -32,6 +32,7 @@ class Facts:
     kvm: tuple[str, ...] = ()  # Linux: which of KVM_MODULES are there
     virt_at_load: str = ""  # Linux: kvm's parameter of that name
     hypervisor_present: str = ""  # Windows: what PowerShell answers
+    inotify_instances: int = 0  # Linux: how many one user may have, containers included; 0: unknown
     synchronized: str = ""  # Linux: what timedatectl says of the clock
     newest_file: datetime | None = None  # in the state directory
     vbox_logs: tuple[str, ...] = ()  # VBox.log of machines of ours, the newest first
@@ -54,6 +55,7 @@ def read_facts(paths: StatePaths) -> Facts:
         kvm=tuple(name for name in KVM_MODULES if Path("/sys/module", name).exists()),
         virt_at_load=_text("/sys/module/kvm/parameters/enable_virt_at_load"),
         hypervisor_present=_windows(system),
+        inotify_instances=int(_text("/proc/sys/fs/inotify/max_user_instances") or 0),
         synchronized=_said(("timedatectl", "show", "--property=NTPSynchronized", "--value")),
         newest_file=datetime.fromtimestamp(_changed_at(files[0]), UTC) if files else None,
         vbox_logs=_logs(paths),

@@ -156,6 +156,22 @@ def test_only_machines_need_memory_of_their_own(
     assert [check.name for check in budget.examine(LINUX, drivers)] == names
 
 
+@pytest.mark.parametrize(
+    ("most", "remote", "verdicts"),
+    [(5, "null", ["ok"]), (30, "local", ["warning"]), (30, "far", [])],
+)
+def test_many_containers_need_more_inotify_instances(
+    here: Path, most: int, remote: str, verdicts: list[str]
+) -> None:
+    text = f"lab: demo\ndriver: incus\nincus: {{remote: {remote}}}\nscaling: {{max: {most}}}\n"
+    (here / "lab.yaml").write_text(text)
+    facts = dataclasses.replace(LINUX, inotify_instances=128)
+    found = list(budget.examine(facts, []))
+    assert [check.verdict for check in found] == verdicts
+    assert all("max_user_instances=1024" in c.fix for c in found if c.verdict == "warning")
+    assert list(budget.examine(LINUX, [])) == []  # where the limit is not known
+
+
 def test_a_lab_file_that_is_wrong_is_a_finding(here: Path) -> None:
     (here / "lab.yaml").write_text("lab: Demo\n")
     (check,) = budget.examine(LINUX, [])
