@@ -31,6 +31,7 @@ LOCK = "forwarder.lock"
 STATE = "forwarder.state"
 CONNECT_LIMIT_S = 10.0
 LOOK_S = 0.02  # between looks whether a file came or went: a signal might reach somebody else
+AGAIN_S = 0.5  # a port that somebody had may be free now
 BUFFER_BYTES = 256 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST
 
@@ -158,10 +159,12 @@ class Forwarder:
 
     async def run(self) -> None:
         """Until nothing is wanted any more."""
-        seen = -1
+        loop = asyncio.get_running_loop()
+        seen, again = -1, 0.0
         while True:
-            if (now := changed_at(self._folder)) != seen:
-                seen = now
+            is_due = bool(self._problems) and loop.time() >= again
+            if (now := changed_at(self._folder)) != seen or is_due:
+                seen, again = now, loop.time() + AGAIN_S
                 if not await self._follow():
                     await self._carriers.follow(())
                     return

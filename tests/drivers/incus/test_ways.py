@@ -201,6 +201,12 @@ def test_a_port_that_somebody_has_is_said(ways: Ways):
         assert problem is not None
         assert f"127.0.0.1:{taken}: Address already in use" in problem
 
+    def led_again() -> None:
+        if ways.problem(lab) is not None:
+            raise NotYet("it is not heard that the port is free")
+
+    wait_until(led_again, name="the port", limit_s=10, clock=CLOCK)
+
 
 @pytest.mark.local
 def test_an_idle_forwarder_writes_nothing(ways: Ways, tmp_path: Path):
