@@ -253,7 +253,7 @@ class Operations:
             why = found.problem or "no reason given"
             raise DriverFailed(
                 f"{server.lab}/{server.name} is {found.state}: {why}",
-                "nothing was changed; look at labctl doctor, then try again",
+                found.fix or "it was left as it is; look at labctl doctor, then try again",
             )
         return found.state
 

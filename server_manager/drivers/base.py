@@ -126,6 +126,7 @@ class DriverServer:
     # viewer ("host", "node") -> service -> "address:port"; empty where nothing is known
     endpoints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     problem: str | None = None  # why it is ERROR or UNKNOWN, or why it stopped by itself
+    fix: str = ""  # what mends that problem, if a person has to
     member: str | None = None
     directory: Path | None = None  # where its files are on this machine, if they are
 

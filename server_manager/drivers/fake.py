@@ -318,6 +318,7 @@ class FakeDriver(FakeImages):
             server.told or self._state(server),
             endpoints={"host": addresses, "node": addresses},
             problem=server.problem if server.told is None else f"told to be {server.told}",
+            fix="tell it to be found again" if server.told is PowerState.LOST else "",
             member="fake-1" if self._capabilities.members else None,
         )
 

@@ -143,6 +143,20 @@ def test_destroy_goes_on_past_a_failure_and_ends_the_next_time(parts):
     assert parts.ends()[-1] == "destroyed"
 
 
+def test_destroy_leaves_what_is_lost_says_what_to_do_and_ends_when_it_is_back(parts):
+    parts.up()
+    parts.driver.tell("demo", "agent-1", PowerState.LOST)
+    run = parts.manager.destroy("demo")
+    (told,) = (e for e in parts.core.events.after(run, "demo", 100) if e.kind == "problem")
+    assert "agent-1 is lost" in told.message
+    assert told.data["hint"] == "tell it to be found again"
+    assert [s.ref.name for s in parts.driver.servers("demo")] == ["agent-1"]
+    parts.driver.tell("demo", "agent-1", None)
+    parts.manager.destroy("demo")
+    assert parts.driver.servers("demo") == ()
+    assert parts.ends() == ["up", "failed", "destroyed"]
+
+
 def test_a_new_lab_of_an_old_name_has_a_history_of_its_own(parts):
     parts.up()
     parts.manager.destroy("demo")

@@ -100,6 +100,19 @@ _RULES = (
         "labctl image build --driver incus makes it",
     ),
     _rule(
+        r"type \"container\" doesn't match instance type|Asked for a VM but image is of type",
+        DriverUnusable,
+        "the image is of a container, and `incus.type` in lab.yaml asks for virtual machines",
+        "incus.type: container; or name as `image` one that `incus image list {remote}` calls"
+        " VIRTUAL-MACHINE",
+    ),
+    _rule(
+        r"Instance type .* is not supported on this server",
+        DriverUnusable,
+        "remote {remote!r} cannot run virtual machines: {said}",
+        "incus.type: container; or give that machine QEMU and hardware virtualization",
+    ),
+    _rule(
         r"(IP|MAC) address .* already defined on another NIC|address .* already in use",
         AddressTaken,
         "{said}",

@@ -58,12 +58,16 @@ def parse(told: Any) -> Mapping[str, Member]:
     }
 
 
-def judge(instance: Instance, members: Mapping[str, Member]) -> DriverServer:
-    """What a server is, given what its member is."""
-    state, problem = instance.state, None
+def judge(instance: Instance, members: Mapping[str, Member], remote: str) -> DriverServer:
+    """What a server is, given what its member is; `remote` is that of the cluster, with a colon."""
+    state, problem, fix = instance.state, None, ""
     member = members.get(instance.member or "")
     if member is not None and not member.is_online:
         state, problem = _away(member)
+        fix = (
+            f"start {member.name}, or if it is gone for good: incus cluster remove --force"
+            f" {remote}{member.name}; then try again"
+        )
     elif state is PowerState.ERROR:
         # Until a cluster notices that a member is away, this is what it says of its instances.
         state = PowerState.ERROR if instance.member is None else PowerState.UNKNOWN
@@ -75,6 +79,7 @@ def judge(instance: Instance, members: Mapping[str, Member]) -> DriverServer:
         state,
         endpoints=instance.endpoints(),
         problem=problem,
+        fix=fix,
         member=instance.member,
     )
 

@@ -5,6 +5,7 @@ The truth is Incus's: what is ours is known by labels (`instances`), and is aske
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -194,13 +195,11 @@ class IncusDriver(IncusImages):
         )
 
     def _told(self, found: Instance, look: Look) -> DriverServer:
-        server = cluster.judge(found, look.members)
+        server = cluster.judge(found, look.members, self._incus.remote)
         if server.problem is None and server.state is PowerState.RUNNING:
             problem = self._ways.problem(found)
             if problem is not None:
-                return DriverServer(
-                    server.ref, server.state, server.endpoints, problem, server.member
-                )
+                return dataclasses.replace(server, problem=problem)
         return server
 
     def pause(self, ref: ServerRef) -> None:

@@ -60,6 +60,7 @@ def test_a_member_away_makes_its_servers_unknown_and_later_lost(tmp_path: Path, 
         assert driver.get(server.ref).state is expected
         if server.member == away:
             assert away in (server.problem or "")
+            assert f"incus cluster remove --force local:{away}" in server.fix
 
 
 def test_a_partition_that_nobody_noticed_yet_is_unknown_never_an_error(tmp_path: Path):

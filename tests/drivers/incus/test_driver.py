@@ -209,6 +209,16 @@ def test_an_incus_that_cannot_be_asked_is_unusable_and_says_why(tmp_path: Path, 
     assert message in (server.problem or "")
 
 
+def test_a_machine_that_can_run_no_virtual_machines_is_told(tmp_path: Path):
+    fake = FakeIncus()
+    said = 'Instance type "virtual-machine" is not supported on this server: vhost_vsock kernel'
+    fake.failing.append(("POST /instances", f"Failed creating instance record: {said} module"))
+    driver = driver_of(tmp_path, fake, type="vm")
+    with pytest.raises(DriverUnusable, match=r"cannot run virtual machines.*vhost_vsock") as told:
+        driver.create(spec_of("agent-1"))
+    assert "incus.type: container" in told.value.hint
+
+
 def test_without_a_client_it_says_how_to_get_one(tmp_path: Path):
     driver = driver_of(tmp_path, FakeIncus())
     (tmp_path / "bin" / "incus").unlink()

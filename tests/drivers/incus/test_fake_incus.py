@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labcore.errors import LabError, NotFound
+from labcore.errors import DriverUnusable, LabError, NotFound
 from server_manager.drivers.incus.advice import (
     AddressTaken,
     AlreadyThere,
@@ -107,6 +107,11 @@ def test_names_images_and_addresses_that_are_taken_or_missing(incus: Incus):
         incus.get(f"/instances/{PREFIX}-none")
     with pytest.raises(NotFound):
         incus.push(f"{PREFIX}-none", "/etc/x", b"x")
+
+
+def test_an_image_of_a_container_makes_no_virtual_machine(incus: Incus):
+    with pytest.raises(DriverUnusable, match="image is of a container"):
+        incus.change("POST", "/instances", body(ONE, type="virtual-machine"))
 
 
 def test_a_member_can_be_named_only_in_a_cluster(incus: Incus):
