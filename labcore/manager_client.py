@@ -13,7 +13,7 @@ from labcore.errors import LabError
 from labcore.http_client import call_bytes, call_json
 from labcore.wire.event import Event
 from labcore.wire.image import Image, ImageWish
-from labcore.wire.lab import AdoptedNode, Lab, Mode, Server
+from labcore.wire.lab import AdoptedNode, Lab, LabElsewhere, Mode, Server
 
 # A wish asks the driver how it is, and is on the disk before it is answered.
 # A driver may take 30 s to say how its servers are; a server-manager that is gone is told at once.
@@ -58,6 +58,11 @@ class ManagerClient:
         """All labs of this user."""
         answer = self.request("GET", "/labs")
         return decode(tuple[Lab, ...], answer["labs"])  # type: ignore[index]
+
+    def elsewhere(self) -> tuple[LabElsewhere, ...]:
+        """Labs of others that are to be seen in the back ends of this user's labs."""
+        answer = self.request("GET", "/elsewhere")
+        return decode(tuple[LabElsewhere, ...], answer["labs"])  # type: ignore[index]
 
     def put_lab(self, lab: str, spec: Mapping[str, object]) -> int:
         """Wish for a lab; the number of the run, whose end is a `lab` event with that `run`."""

@@ -24,8 +24,8 @@ def gather(session: Session, lab: Lab) -> dict[str, Any]:
 
 
 def gather_all(session: Session) -> list[dict[str, Any]]:
-    """One short line of data for each lab."""
-    return [
+    """One short line of data for each lab, those of others behind one's own."""
+    ours = [
         {
             "lab": lab.lab,
             "driver": lab.driver,
@@ -34,6 +34,11 @@ def gather_all(session: Session) -> list[dict[str, Any]]:
         }
         for lab in session.manager.labs()
     ]
+    others = [
+        {"lab": o.lab, "driver": o.driver, "state": "elsewhere", "url": None, "nodes": o.servers}
+        for o in session.manager.elsewhere()
+    ]
+    return [*ours, *others]
 
 
 def views(session: Session, name: str) -> Iterator[dict[str, Any]]:

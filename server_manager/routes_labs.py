@@ -30,12 +30,13 @@ class AdoptionRequest:
 
 
 class LabViews(Views):
-    """Below `/api/v1/labs`."""
+    """Below `/api/v1/labs`, and labs of others."""
 
     def routes(self) -> list[tuple[str, str, Callable[..., Answer | flask.Response]]]:
         """Rule, method and view of each."""
         return [
             ("/labs", "GET", self.labs),
+            ("/elsewhere", "GET", self.elsewhere),
             ("/labs/<lab>", "GET", self.lab),
             ("/labs/<lab>", "PUT", self.put_lab),
             ("/labs/<lab>/file", "GET", self.lab_file),
@@ -53,6 +54,10 @@ class LabViews(Views):
     def labs(self) -> Answer:
         check_admin()
         return {"labs": encode(self.manager.labs())}
+
+    def elsewhere(self) -> Answer:
+        check_admin()
+        return {"labs": encode(self.manager.view.elsewhere())}
 
     def lab(self, lab: str) -> Answer:
         return dict(encode(self.manager.lab(self.own(lab))))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections import Counter
 
 from labcore.errors import LabError
 from labcore.wire.lab import (
     Desired,
     Group,
     Lab,
+    LabElsewhere,
     LabState,
     PowerState,
     Server,
     Wanted,
 )
 from server_manager.core import Core
-from server_manager.drivers.base import DriverServer
+from server_manager.drivers.base import DriverServer, StrayFinding
 from server_manager.operations import Operations
 from server_manager.registry import LabRecord, ServerRecord
 
@@ -51,6 +54,20 @@ class View:
             adopted=record.is_adopted,
             boot_limit_s=self._boot_limit_s(record),
         )
+
+    def elsewhere(self) -> tuple[LabElsewhere, ...]:
+        """Labs of others in the back ends that labs here use, as far as this user may see them. A
+        back end that does not answer shows none: the labs here say what is wrong with it."""
+        records = self._core.labs.all()
+        known = [record.name for record in records]
+        found: set[tuple[str, str, str]] = set()  # several settings may lead to one back end
+        for record in records:
+            with contextlib.suppress(LabError):
+                driver = self._core.driver(record)
+                if isinstance(driver, StrayFinding):
+                    found |= {(s.lab, driver.name, s.name) for s in driver.strays(known)}
+        counts = Counter((lab, driver) for lab, driver, _ in found)
+        return tuple(LabElsewhere(*lab, count) for lab, count in sorted(counts.items()))
 
     def _boot_limit_s(self, record: LabRecord) -> float:
         try:

@@ -144,6 +144,15 @@ class AdoptedNode:
 
 
 @dataclass(frozen=True)
+class LabElsewhere:
+    """A lab that its back end shows, and that another user or another state directory has."""
+
+    lab: str
+    driver: str
+    servers: int  # that are to be seen
+
+
+@dataclass(frozen=True)
 class Lab:
     """`GET /api/v1/labs/{lab}`: all that labctl and the scaler need to know of a lab."""
 

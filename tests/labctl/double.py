@@ -16,7 +16,17 @@ from labcore.codec import encode
 from labcore.errors import Conflict, LabError, NotFound, Unreachable
 from labcore.files import write_json, write_secret
 from labcore.wire.event import Event, EventKind
-from labcore.wire.lab import Desired, Group, Lab, LabState, PowerState, Scaling, Server, Wanted
+from labcore.wire.lab import (
+    Desired,
+    Group,
+    Lab,
+    LabElsewhere,
+    LabState,
+    PowerState,
+    Scaling,
+    Server,
+    Wanted,
+)
 from labcore.wire.scaler import (
     Action,
     BalancerStatus,
@@ -126,6 +136,7 @@ class Double:
         self.server.double = self  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.labs: list[Lab] = [lab(self.url)]
+        self.elsewhere: list[LabElsewhere] = []
         self.events: list[Event] = []
         self.status: ScalerStatus | None = STATUS
         self.decisions: tuple[Decision, ...] = (DECISION,)
@@ -190,6 +201,7 @@ class Double:
     def _manager(self, method: str, path: str, query: dict[str, str], body: Any) -> object:
         fixed = {
             "/labs": {"labs": encode(self.labs)},
+            "/elsewhere": {"labs": encode(self.elsewhere)},
             "/drivers": {"drivers": self.drivers},
         }
         if path in fixed:

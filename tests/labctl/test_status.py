@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from labcore.wire.lab import Desired, LabState, PowerState, Scaling, Wanted
+from labcore.wire.lab import Desired, LabElsewhere, LabState, PowerState, Scaling, Wanted
 from labcore.wire.scaler import BalancerStatus, BreakerStatus, Health, Removal
 from tests.labctl.conftest import Labctl
 from tests.labctl.double import AT, STATUS, Double, lab, node, server
@@ -156,6 +156,14 @@ def test_all_labs_in_one_line_each(labctl: Labctl, double: Double):
         ["other", "local", "down", "-"],
     ]
     assert len(json.loads(labctl("status", "--all", "-o", "json").out)["labs"]) == 2
+
+
+def test_all_labs_are_those_of_others_too(labctl: Labctl, double: Double):
+    double.elsewhere.append(LabElsewhere("annas", "incus", 3))
+    assert labctl("status", "--all").out.splitlines()[-1].split() == [
+        *("annas", "incus", "elsewhere", "-"),
+    ]
+    assert json.loads(labctl("status", "--all", "-o", "json").out)["labs"][-1]["nodes"] == 3
 
 
 def test_where_no_lab_was_ever_made_nothing_is_started(labctl: Labctl, here):

@@ -182,6 +182,11 @@ def test_drivers_over_http(api):
     assert driver["capabilities"]["pause"] is True
 
 
+def test_labs_of_others_over_http(api):
+    api.up()
+    assert api.client.elsewhere() == ()  # its back end is nobody else's
+
+
 def test_a_long_poll_ends_when_something_happens(api):
     api.up()
     last = api.client.events("demo")[-1].seq
@@ -240,6 +245,7 @@ class TestTheScalersToken:
             ("GET", "/servers?lab=two", None),
             ("GET", "/servers/two/agent-1", None),
             ("GET", "/drivers", None),
+            ("GET", "/elsewhere", None),
             ("PUT", "/labs/one", LAB_FILE),
             ("DELETE", "/labs/one", None),
             ("POST", "/labs/one/down", None),

@@ -2,10 +2,11 @@
 
 import pytest
 
+from labcore.clock import FakeClock
 from labcore.errors import Conflict, DriverUnusable, NotFound, UsageProblem
-from labcore.wire.lab import Desired, LabState, PowerState, Wanted
-from server_manager.drivers.base import DriverHealth
-from server_manager.drivers.fake import Failure
+from labcore.wire.lab import Desired, LabElsewhere, LabState, PowerState, Wanted
+from server_manager.drivers.base import DriverHealth, Stray
+from server_manager.drivers.fake import Failure, FakeDriver
 from tests.server_manager.parts import LAB, make_parts
 
 
@@ -339,3 +340,27 @@ class TestRoom:
             "agent-2": "running",
             "agent-3": "running",
         }
+
+
+class Shared(FakeDriver):
+    """A back end in which others have labs too."""
+
+    answers = True
+
+    def strays(self, labs):
+        if not self.answers:
+            raise DriverUnusable("it does not answer")
+        theirs = [lab for lab in ("demo", "annas") if lab not in labs]
+        return tuple(Stray(f"{lab}-{i}", lab, "") for lab in theirs for i in range(3))
+
+
+def test_labs_of_others_are_told_once_and_while_their_back_end_answers(tmp_path):
+    clock = FakeClock()
+    driver = Shared(clock)
+    parts = make_parts(tmp_path, driver=driver, clock=clock)
+    assert parts.manager.view.elsewhere() == ()  # no lab here uses it
+    parts.up()
+    parts.up("second")
+    assert parts.manager.view.elsewhere() == (LabElsewhere("annas", "fake", 3),)
+    driver.answers = False
+    assert parts.manager.view.elsewhere() == ()
