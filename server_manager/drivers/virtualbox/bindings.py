@@ -17,6 +17,7 @@ from labcore.clock import Clock
 from labcore.commands import Companion
 from labcore.errors import LabError
 from server_manager.drivers.virtualbox.machines import INACCESSIBLE, Machine
+from server_manager.drivers.virtualbox.states import MEANINGS
 
 # Names the Python that has the bindings, where it is none of those on PATH.
 PYTHON_VARIABLE = "LABCTL_VBOX_PYTHON"
@@ -38,7 +39,9 @@ import json, sys
 from vboxapi import VirtualBoxManager
 manager = VirtualBoxManager(None, None)
 box = manager.getVirtualBox()
-states = {value: name for name, value in manager.constants.all_values("MachineState").items()}
+named = manager.constants.all_values("MachineState")
+# Some of a number's names are those of ranges: FirstOnline is Running.
+states = {value: name for name, value in named.items() if not name.startswith(("First", "Last"))}
 def told(machine):
     if not machine.accessible:
         return [machine.id, "", "", machine.settingsFilePath, "", machine.accessError.text]
@@ -110,10 +113,12 @@ def _helper(python: str) -> Companion | None:
 
 
 def parse(said: str) -> tuple[Machine, ...]:
-    """The machines that a helper tells of. Raises ValueError."""
+    """The machines that a helper tells of. Raises ValueError, also for states that nobody knows."""
     found = []
     for one in json.loads(said):
         uuid, name, state, settings, logs, problem = map(str, one)
         word = INACCESSIBLE if problem else WORDS.get(state, state.lower())
+        if word not in MEANINGS:
+            raise ValueError(f"state {state!r}")
         found.append(Machine(uuid, name or "<inaccessible>", word, settings, logs, problem))
     return tuple(found)

@@ -13,7 +13,8 @@ from labcore.waiting import NotYet, wait_until
 from server_manager.drivers.virtualbox.bindings import AGAIN_S, PYTHON_VARIABLE, Bindings, parse
 from server_manager.drivers.virtualbox.library import Library
 from server_manager.drivers.virtualbox.machines import INACCESSIBLE, Machine
-from tests.contract.virtualbox_rigs import fake_library, real_library
+from tests.contract.rigs import make_spec
+from tests.contract.virtualbox_rigs import cloned_driver, fake_library, real_library
 
 SAID = (
     '[["id-1", "demo-agent-1", "Paused", "/a.vbox", "/Logs", ""],'
@@ -75,13 +76,31 @@ def test_one_that_hangs_dies_or_lies_is_given_up_and_tried_again_later(make: Mak
     assert len(known(bindings)) == 2
 
 
+def test_a_state_that_nobody_knows_is_not_guessed():
+    with pytest.raises(ValueError, match="FirstOnline"):
+        parse(SAID.replace("Paused", "FirstOnline"))
+
+
 @pytest.mark.virtualbox
-def test_both_ways_tell_the_same(tmp_path: Path):
+def test_both_ways_tell_the_same_of_every_state(tmp_path: Path):
     bindings = Bindings(os.environ["PATH"], os.environ, SystemClock())
     try:
-        quick = {m.uuid: m for m in known(bindings)}
+        known(bindings)
     except TimedOut:
         pytest.skip("no Python on PATH has the bindings of VirtualBox")
-    slow = {m.uuid: m for m in Library(real_library(tmp_path)().vbox).all()}
-    assert quick == slow
-    assert quick
+    library = Library(real_library(tmp_path)().vbox)
+    spec = make_spec("agent-1")
+
+    def told() -> str:
+        quick, slow = ({m.uuid: m for m in ms} for ms in (known(bindings), library.all()))
+        assert quick == slow
+        return next(m.state for m in quick.values() if m.name == "contract-agent-1")
+
+    with cloned_driver(tmp_path, lambda: library) as driver:
+        driver.create(spec)
+        assert told() == "poweroff"
+        driver.start(spec.ref)
+        assert told() == "running"
+        driver.pause(spec.ref)
+        assert told() == "paused"
+        driver.destroy(spec.ref)
