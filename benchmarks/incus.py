@@ -1,8 +1,8 @@
 """What a person waits for with driver `incus`, beside a shell script of plain `incus launch`.
 
-Needs an Incus with an image `labguest` (Debian 12 with systemd); measures nothing where there is
-none. The script makes as many containers of the same image at once, each with the same limits, and
-waits until systemd has brought them up: it has no identity, no services and no load balancer.
+Needs an Incus with an image `labguest` (Debian 12 with systemd and nginx); measures nothing where
+there is none. The script ends where `labctl up` does: nginx in one container is answered by every
+agent. Its agents are Python's own file server; it has no seeds, keys, metrics, scaler or registry.
 """
 
 from __future__ import annotations
@@ -24,15 +24,33 @@ CLOCK = SystemClock()
 PREFIX = "labctl-bench"
 PLAIN = """
 set -eu
-for i in $(seq "$2"); do
-    (
-        incus launch -q "$1" "$3-$i" -c limits.cpu.allowance=100ms/100ms -c limits.memory=512MiB
-        until incus exec "$3-$i" -- systemctl is-system-running --wait >/dev/null 2>&1; do
-            incus exec "$3-$i" -- systemctl is-failed '*' >/dev/null 2>&1 && break
-        done
-    ) &
-done
+image=$1 count=$2 prefix=$3
+launch() {
+    incus launch -q "$image" "$1" -c limits.cpu.allowance=100ms/100ms \\
+        -c limits.memory=512MiB
+    until incus exec -T "$1" -- systemctl is-active -q multi-user.target 2>/dev/null; do
+        sleep 0.05
+    done
+}
+address() {
+    until incus list -f csv -c 4 "^$1\\$" | grep -o '^[0-9.]*' ; do sleep 0.05; done
+}
+agent() {
+    launch "$1"
+    app="mkdir /www && echo $1 >/www/index.html && exec python3 -m http.server -d /www 5000"
+    incus exec -T "$1" -- systemd-run -q sh -c "$app"
+    until curl -sf -o /dev/null "http://$(address "$1"):5000/"; do sleep 0.05; done
+}
+launch "$prefix-1" &
+for i in $(seq 2 "$count"); do agent "$prefix-$i" & done
 wait
+to=$(for i in $(seq 2 "$count"); do echo "server $(address "$prefix-$i"):5000;"; done)
+echo "upstream to { $to } server { listen 8080; location / { proxy_pass http://to; } }" |
+    incus file push -q -p - "$prefix-1/etc/nginx/conf.d/agents.conf"
+incus exec -T "$prefix-1" -- systemctl restart nginx
+url="http://$(address "$prefix-1"):8080/"
+served() { for i in $(seq 2 "$count"); do curl -s "$url"; done | sort -u | grep -c "^$prefix"; }
+until [ "$(served)" = $((count - 1)) ]; do sleep 0.05; done
 """
 
 
@@ -47,13 +65,13 @@ def run(*, full: bool) -> list[Row]:
         guests.know(Path(home), image)
         try:
             repeats = 5 if full else 2
-            small, plain_small = _sizes(hands, str(image.handle), 3, repeats)
-            large, plain_large = _sizes(hands, str(image.handle), 31, 1)
+            small, plain_small = _sizes(hands, 3, repeats)
+            large, plain_large = _sizes(hands, 31, 1)
             return [
                 at_most("up of 1 + 2, median", small, "s", 6.0),
-                at_most("the same, of plain launches", small / plain_small, "x", 1.1),
+                at_most("the same, of the script", small / plain_small, "x", 1.1),
                 at_most("up of 1 + 30", large, "s", 30.0),
-                at_most("the same, of plain launches", large / plain_large, "x", 1.1),
+                at_most("the same, of the script", large / plain_large, "x", 1.1),
                 *measured(hands, "cold", 0, 4 * repeats, 2.5),
                 *measured(hands, "standby", 1, 4 * repeats, 1.0),
             ]
@@ -61,12 +79,12 @@ def run(*, full: bool) -> list[Row]:
             hands.try_("server", "stop")
 
 
-def _sizes(hands: Hands, image: str, count: int, repeats: int) -> tuple[float, float]:
+def _sizes(hands: Hands, count: int, repeats: int) -> tuple[float, float]:
     ours, plain = [], []
     agents = str(count - 1)
     sizes = ("--set", f"groups.agent.count={agents}", "--set", f"scaling.max={max(5, count)}")
     names = [f"{PREFIX}-{i}" for i in range(1, count + 1)]
-    argv = ["sh", "-c", PLAIN, "sh", image, str(count), PREFIX]
+    argv = ["sh", "-c", PLAIN, "sh", guests.SOURCE, str(count), PREFIX]
     for _ in range(repeats):
         ours.append(_seconds(lambda: hands.up_only("bench", *sizes)))
         hands.do("destroy", "--lab", "bench", "--yes")
