@@ -15,9 +15,9 @@ from labcore.wire.event import Event
 from labcore.wire.image import Image, ImageWish
 from labcore.wire.lab import AdoptedNode, Lab, LabElsewhere, Mode, Server
 
-# A wish asks the driver how it is, and is on the disk before it is answered.
 # A driver may take 30 s to say how its servers are; a server-manager that is gone is told at once.
 READ_LIMIT_S = 40.0
+# A wish asks the driver how it is, and is on the disk before it is answered.
 WISH_LIMIT_S = 60.0
 IMAGE_LIMIT_S = 300.0  # a step of an earlier build ends first
 
