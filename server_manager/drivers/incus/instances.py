@@ -30,6 +30,7 @@ DIGEST, ADDRESS = f"{PREFIX}digest", f"{PREFIX}address"
 FORWARDS, MANAGER_PORT = f"{PREFIX}forwards", f"{PREFIX}manager-port"
 UUID = "volatile.uuid"
 NIC = "eth0"
+LONGEST_NAME = 63
 NESTING = "security.nesting"
 _NAMESPACE = uuid.UUID("6f6c0f0e-6d0f-5b0a-9d0c-0d1ab0c71a5b")
 
@@ -74,9 +75,14 @@ class Instance:
         }
 
 
-def name_of(ref: ServerRef) -> str:
-    """What its instance is called. It decides nothing."""
-    return f"{ref.lab}-{ref.name}"
+def name_of(ref: ServerRef, project: str) -> str:
+    """What its instance is called. It decides nothing, but projects that share a network may not
+    have two of one name."""
+    name = f"{ref.lab}-{ref.name}"
+    if project == IncusSettings().project:
+        return name
+    tail = hashlib.sha256(f"{project}/{ref.lab}/{ref.name}".encode()).hexdigest()[:6]
+    return f"{name[: LONGEST_NAME - 7]}-{tail}"
 
 
 def uuid_of(ref: ServerRef) -> str:

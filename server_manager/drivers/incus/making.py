@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import zlib
 from typing import Any
 
 from labcore.errors import LabError, NotFound, TimedOut
@@ -49,7 +50,7 @@ class Maker:
             address = self._address(network, spec, look)
             seed = make_seed(spec, self._capabilities, network.guest(spec, address))
             self._add(self._body(spec, network, address), member)
-            name = instances.name_of(spec.ref)
+            name = instances.name_of(spec.ref, self._incus.settings.project)
             self._incus.push(name, SEED_TAR, seed.tar())
             whole = {"config": {instances.DIGEST: instances.digest_of(spec)}}
             self._incus.change("PATCH", f"/instances/{name}", whole)
@@ -63,7 +64,10 @@ class Maker:
         """Give a stopped instance another address, as somebody has taken its own."""
         network = self.network()
         taken = networks.taken(self._incus, network, look.instances)
-        address = self._addresses.choose(network, found.ref, 1, {*taken, found.address})
+        # Far from the one that is taken: whoever has it has those beside it, too, and is maybe
+        # of a project whose addresses are not shown to us.
+        far = zlib.crc32(found.address.encode())
+        address = self._addresses.choose(network, found.ref, far, {*taken, found.address})
         devices = {**found.devices, instances.NIC: network.nic(found.ref, address)}
         body = {"config": {instances.ADDRESS: address}, "devices": devices}
         try:
@@ -84,7 +88,7 @@ class Maker:
                 "labctl image build --driver incus",
             )
         return {
-            "name": instances.name_of(spec.ref),
+            "name": instances.name_of(spec.ref, settings.project),
             "type": "virtual-machine" if settings.type == "vm" else "container",
             "source": {"type": "image", "alias": spec.image},
             "profiles": [settings.profile],

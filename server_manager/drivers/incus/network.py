@@ -20,6 +20,7 @@ from labcore.services import SSH_PORT
 from server_manager.drivers.base import ServerRef, ServerSpec
 from server_manager.drivers.incus import instances
 from server_manager.drivers.incus.client import Incus
+from server_manager.drivers.incus.settings import IncusSettings
 from server_manager.guest.network import GuestNetwork
 
 LOOPBACK = "127.0.0.1"
@@ -39,22 +40,25 @@ class Network:
     is_managed: bool
     # This machine's own address in it; None: it is not on it, and there are tunnels (`tunnels`).
     ours: str | None
+    project: str  # of the instances: several may share the network
 
     def guest(self, spec: ServerSpec, address: str) -> GuestNetwork:
         """What a server is told of it."""
         static = f"{address}/{self.subnet.network.prefixlen}"
         others = spec.ssh.ports if spec.ssh and self.is_managed else {}
         # Incus answers the names of instances; their addresses are not chosen yet.
-        name_of = instances.name_of
-        peers = {n: f"{name_of(ServerRef(spec.ref.lab, n, ''))}:{SSH_PORT}" for n in others}
+        peers = {n: f"{self._name(ServerRef(spec.ref.lab, n, ''))}:{SSH_PORT}" for n in others}
         return GuestNetwork(
             manager_host=self.ours or LOOPBACK,
-            names=(address, instances.name_of(spec.ref)),
+            names=(address, self._name(spec.ref)),
             sources=(str(self.subnet.network),),
             address=None if self.is_managed else static,
             mac=None if self.is_managed else mac_of(spec.ref),
             peers=peers,
         )
+
+    def _name(self, ref: ServerRef) -> str:
+        return instances.name_of(ref, self.project)
 
     def nic(self, ref: ServerRef, address: str) -> dict[str, str]:
         """The device of a server."""
@@ -87,8 +91,8 @@ def find(incus: Incus, own: Own) -> Network:
             device = {"type": "nic", "name": instances.NIC, "nictype": "bridged", "parent": name}
             told = None
     if told is None:
-        return _unmanaged(name, device, settings.addresses, own)
-    return _managed(name, device, told.get("config") or {}, settings.addresses, own)
+        return _unmanaged(name, device, settings, own)
+    return _managed(name, device, told.get("config") or {}, settings, own)
 
 
 def _nic_of(profile: Mapping[str, Any], network: str | None) -> Mapping[str, str]:
@@ -108,7 +112,7 @@ def _managed(
     name: str,
     device: Mapping[str, str],
     config: Mapping[str, str],
-    addresses: str | None,
+    settings: IncusSettings,
     own: Own,
 ) -> Network:
     try:
@@ -118,19 +122,22 @@ def _managed(
             f"network {name!r} of Incus has no IPv4 addresses",
             f"incus network set {name} ipv4.address=auto; or name another one in lab.yaml",
         ) from error
-    pools = _parse(addresses)[0] if addresses else _besides(subnet, config.get("ipv4.dhcp.ranges"))
-    return Network(name, device, subnet, pools, True, own(subnet))
+    if settings.addresses:
+        pools = _parse(settings.addresses)[0]
+    else:
+        pools = _besides(subnet, config.get("ipv4.dhcp.ranges"))
+    return Network(name, device, subnet, pools, True, own(subnet), settings.project)
 
 
-def _unmanaged(name: str, device: Mapping[str, str], addresses: str | None, own: Own) -> Network:
-    if not addresses:
+def _unmanaged(name: str, device: Mapping[str, str], settings: IncusSettings, own: Own) -> Network:
+    if not settings.addresses:
         raise DriverUnusable(
             f"Incus hands out no addresses on {name!r}, as it does not manage that network",
             "set `incus.addresses` in lab.yaml to some that are free, such as"
             " 10.78.0.100-10.78.0.199/24",
         )
-    pools, subnet = _parse(addresses)
-    return Network(name, device, subnet, pools, False, own(subnet))
+    pools, subnet = _parse(settings.addresses)
+    return Network(name, device, subnet, pools, False, own(subnet), settings.project)
 
 
 def _parse(addresses: str) -> tuple[tuple[tuple[Address, Address], ...], Interface]:
@@ -197,7 +204,7 @@ class Addresses:
         `taken` are those that instances and others are known to have.
         """
         total = sum(_size(pool) for pool in network.pools)
-        begin = zlib.crc32(spec.lab.encode()) + number
+        begin = zlib.crc32(f"{network.project}/{spec.lab}".encode()) + number
         with self._lock:
             others = {a for a, owner in self._chosen.items() if owner != spec.id}
             never = {*taken, *others, str(network.subnet.ip), *filter(None, (network.ours,))}

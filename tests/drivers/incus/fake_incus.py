@@ -112,14 +112,14 @@ class FakeIncus:
     def one(self, name: str, project: str = "default") -> Container:
         return self.containers[project, name]
 
-    def copy(self, name: str, to: str) -> Container:
+    def copy(self, name: str, to: str, project: str = "default") -> Container:
         """As `incus copy`: the labels stay, the UUID does not."""
         old = self.one(name)
         config = {**old.config, "volatile.uuid": str(uuid.uuid4())}
         new = Container(
-            to, old.project, old.type, config, deepcopy(old.devices), old.profiles, old.location
+            to, project, old.type, config, deepcopy(old.devices), old.profiles, old.location
         )
-        self.containers[old.project, to] = new
+        self.containers[project, to] = new
         return new
 
     # ------------------------------------------------------------------ the client's commands
@@ -187,7 +187,9 @@ class FakeIncus:
         nic = {"name": "eth0", "network": BRIDGE, "type": "nic"}
         return {"name": "default", "devices": {"eth0": nic}}
 
-    def _network(self, method: str, words: list[str], *_: object) -> Answer:
+    def _network(
+        self, method: str, words: list[str], query: Mapping[str, str], *_: object
+    ) -> Answer:
         if words[0] not in self.networks:
             raise Refused("Network not found")
         if words[1:] == ["leases"]:
@@ -195,6 +197,7 @@ class FakeIncus:
                 {"address": c.devices["eth0"]["ipv4.address"], "type": "static"}
                 for c in self.containers.values()
                 if "ipv4.address" in c.devices.get("eth0", {})
+                and c.project == query.get("project", "default")
             ]
         return {"name": words[0], "managed": True, "config": self.networks[words[0]]}
 
@@ -290,6 +293,11 @@ class FakeIncus:
         address = found.devices.get("eth0", {}).get("ipv4.address")
         for other in self.containers.values():
             has = other.devices.get("eth0", {}).get("ipv4.address")
+            if other is not found and other.name == found.name:  # of another project
+                raise Refused(
+                    'Failed start validation for device "eth0": Instance DNS name'
+                    f' "{found.name}" already used on network'
+                )
             if other is not found and address is not None and has == address:
                 raise Refused(
                     f'Failed start validation for device "eth0": IP address "{address}" already'

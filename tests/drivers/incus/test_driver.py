@@ -1,5 +1,6 @@
 """What is true of the driver `incus` beyond the contract."""
 
+import ipaddress
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from labcore.errors import Conflict, DriverUnusable, NotFound, TimedOut
 from labcore.services import APP, with_image
 from labcore.wire.lab import PowerState
+from server_manager.drivers.base import ServerRef
 from server_manager.drivers.incus import instances
 from tests.drivers.incus.fake_incus import FakeIncus
 from tests.drivers.incus.parts import driver_of, spec_of
@@ -165,6 +167,19 @@ def test_an_address_that_somebody_took_since_is_replaced(tmp_path: Path):
     assert driver.get(spec.ref).endpoints["node"]["sleeper"] == f"{after}:5000"
 
 
+def test_addresses_of_other_projects_are_not_shown_and_yet_one_is_found(tmp_path: Path):
+    fake = FakeIncus()
+    driver = driver_of(tmp_path, fake)
+    spec = spec_of("agent-1")
+    driver.create(spec)
+    mine = ipaddress.ip_address(fake.one(NAME).devices["eth0"]["ipv4.address"])
+    theirs = {str(mine + i) for i in range(12)}
+    for address in theirs:
+        fake.copy(NAME, address, "class-b").devices["eth0"]["ipv4.address"] = address
+    driver.start(spec.ref)
+    assert fake.one(NAME).devices["eth0"]["ipv4.address"] not in theirs
+
+
 @pytest.mark.parametrize(
     ("settings", "message", "hint"),
     [
@@ -241,10 +256,20 @@ def test_projects_keep_labs_apart(tmp_path: Path):
     mine, theirs = spec_of("agent-1"), spec_of("agent-1")
     one.create(mine)
     other.create(theirs)
+    one.start(mine.ref)
+    other.start(theirs.ref)  # on the same network, where names are one for all projects
     addresses = {c.devices["eth0"]["ipv4.address"] for c in fake.containers.values()}
     assert len(fake.containers) == len(addresses) == 2
     one.destroy(mine.ref)
     assert [s.ref for s in other.servers("contract")] == [theirs.ref]
+
+
+def test_the_longest_names_are_names_of_incus_too_and_differ():
+    refs = [ServerRef("l" * 31, f"{'n' * 29}-{i}", "") for i in range(1, 6)]
+    for project in ("default", "class-b"):
+        names = {instances.name_of(ref, project) for ref in refs}
+        assert len(names) == len(refs)
+        assert max(map(len, names)) <= instances.LONGEST_NAME
 
 
 def test_a_lab_file_that_names_no_remote_means_that_of_the_client(tmp_path: Path):
