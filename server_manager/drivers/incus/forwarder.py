@@ -31,7 +31,9 @@ LOCK = "forwarder.lock"
 STATE = "forwarder.state"
 CONNECT_LIMIT_S = 10.0
 LOOK_S = 0.02  # between looks whether a file came or went: a signal might reach somebody else
-AGAIN_S = 0.5  # a port that somebody had may be free now
+# It looks all the same: a port that somebody had may be free, and two changes of a folder within
+# one tick of the kernel's clock (4 ms) are one to whoever looks at its time.
+AGAIN_S = 0.5
 BUFFER_BYTES = 256 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST
 
@@ -162,8 +164,7 @@ class Forwarder:
         loop = asyncio.get_running_loop()
         seen, again = -1, 0.0
         while True:
-            is_due = bool(self._problems) and loop.time() >= again
-            if (now := changed_at(self._folder)) != seen or is_due:
+            if (now := changed_at(self._folder)) != seen or loop.time() >= again:
                 seen, again = now, loop.time() + AGAIN_S
                 if not await self._follow():
                     await self._carriers.follow(())
