@@ -12,8 +12,8 @@ from labcore.errors import Conflict, LabError, NotFound, UsageProblem
 from labcore.names import check_name
 from labcore.wire.lab import AdoptedNode
 from labctl.session import Session
-from labctl.ssh.endpoint import LOGIN_USER, Endpoint, Learned, Pinned, host_key_of
-from server_manager.ssh_keys import USER_KEY
+from labctl.ssh.endpoint import LOGIN_USER, Endpoint, Learned, Pinned
+from server_manager.ssh_keys import USER_KEY, host_key_of
 
 if TYPE_CHECKING:
     from labctl.ssh.connection import Connection
@@ -117,7 +117,7 @@ def _log_in(session: Session, lab: str, node: AdoptedNode, outsider: Outsider) -
     theirs = Endpoint(node.node, host, port, outsider.user, outsider.key_file, first)
     if not first.file.exists():
         return connect(theirs, session.clock)
-    pin = Pinned(host_key_of(session.paths, lab, node.node))
+    pin = Pinned(host_key_of(session.paths.ssh, lab, node.node))
     ours = Endpoint(node.node, host, port, LOGIN_USER, ssh / USER_KEY, pin)
     try:
         return connect(ours, session.clock)

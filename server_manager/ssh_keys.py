@@ -7,7 +7,7 @@ reach the others, `host_<node>` a node's own. Beside each private key (0600) lie
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,13 +55,16 @@ class SshKeys:
             return KeyPair(read_secret(path) + "\n", read_secret(_public(path)))
 
 
-def pinned(folder: Path, node: str) -> str:
-    """The known_hosts line of a node, by its name; `folder` has the keys of its lab. Raises
-    NotFound if it never got one."""
+def host_key_of(keys: Callable[[str], Path], lab: str, node: str) -> str:
+    """The public host key that was made for a node: its type and key; `keys` says where those of
+    a lab are. Raises NotFound."""
+    path = _public(keys(lab) / _host_key(node))
     try:
-        return f"{node} {_bare(read_secret(_public(folder / _host_key(node))))}\n"
+        return _bare(path.read_text())
     except OSError as error:
-        raise NotFound(f"{node} has no SSH key in {folder}", "labctl destroy, then up") from error
+        raise NotFound(
+            f"no host key was made for {lab}/{node} ({path})", f"labctl up --lab {lab} makes it"
+        ) from error
 
 
 def make_pair(comment: str) -> KeyPair:

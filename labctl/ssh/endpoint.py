@@ -6,11 +6,11 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labcore.errors import Conflict, NotFound, UsageProblem
+from labcore.errors import Conflict, UsageProblem
 from labcore.web import split_address
 from labcore.wire.lab import Lab, PowerState, Server
 from server_manager.paths import StatePaths
-from server_manager.ssh_keys import USER_KEY
+from server_manager.ssh_keys import USER_KEY, host_key_of
 
 _SILENT = (PowerState.STOPPED, PowerState.ABSENT, PowerState.PAUSED, PowerState.SAVED)
 LOGIN_USER = "lab"  # of every guest: keys only, sudo without a password
@@ -72,7 +72,7 @@ def of_node(paths: StatePaths, lab: Lab, server: Server) -> Endpoint:
         port,
         LOGIN_USER,
         paths.ssh(lab.lab) / USER_KEY,
-        Pinned(host_key_of(paths, lab.lab, server.name)),
+        Pinned(host_key_of(paths.ssh, lab.lab, server.name)),
     )
 
 
@@ -95,17 +95,6 @@ def address_of(lab: Lab, server: Server) -> tuple[str, int]:
             f"labctl start {server.name} --lab {lab.lab}",
         )
     return split_address(address)
-
-
-def host_key_of(paths: StatePaths, lab: str, node: str) -> str:
-    """The public host key that was made for a node: its type and key. Raises NotFound."""
-    path = paths.ssh(lab) / f"host_{node}.pub"
-    try:
-        return " ".join(path.read_text().split()[:2])
-    except OSError as error:
-        raise NotFound(
-            f"no host key was made for {lab}/{node} ({path})", f"labctl up --lab {lab} makes it"
-        ) from error
 
 
 def check_learnable(endpoint: Endpoint) -> None:

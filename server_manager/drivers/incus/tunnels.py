@@ -18,7 +18,7 @@ from server_manager.drivers.incus.client import Incus
 from server_manager.drivers.incus.instances import Instance
 from server_manager.drivers.incus.network import LOOPBACK
 from server_manager.guest.seed import LOGIN_USER
-from server_manager.ssh_keys import USER_KEY, pinned
+from server_manager.ssh_keys import USER_KEY, host_key_of
 
 # Speaks SSH on its standard input and output, without a port; as root, which `incus exec` gives.
 SSHD = ("/usr/sbin/sshd", "-i")
@@ -51,7 +51,8 @@ class Tunnels:
         keys, node = self._keys(instance.ref.lab), instance.ref.name
         known = keys / f"tunnel_{node}"
         if not known.exists():
-            write_atomic(known, pinned(keys, node), mode=0o600)
+            public = host_key_of(self._keys, instance.ref.lab, node)
+            write_atomic(known, f"{node} {public}\n", mode=0o600)
         listens = {f"{LOOPBACK}:{f.host_port}": f.node_port for f in instance.forwards}
         ways = [
             word

@@ -74,5 +74,5 @@ def test_a_network_that_this_machine_is_not_on_is_reached_through_incus(tmp_path
 
 def test_without_keys_it_says_what_is_missing(tmp_path: Path):
     tunnels = Tunnels(fake_incus(tmp_path, FakeIncus()), StatePaths(tmp_path).ssh)
-    with pytest.raises(LabError, match="agent-1 has no SSH key"):
+    with pytest.raises(LabError, match="no host key was made for demo/agent-1"):
         tunnels.to([instance("agent-1", 5001, 5000)])
