@@ -23,7 +23,7 @@ def scale(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", help="Seconds to wait until they serve (default: a boot's limit)."
+            "--timeout", help="Seconds to wait until they serve (default: time for two boots)."
         ),
     ] = None,
 ) -> None:

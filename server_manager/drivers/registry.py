@@ -79,10 +79,15 @@ def _incus(context: DriverContext, settings: Settings) -> Driver:
     from server_manager.drivers.incus.settings import IncusSettings
     from server_manager.drivers.incus.ways import Ways
 
-    where = decode(IncusSettings, settings)
+    where, folder = decode(IncusSettings, settings), context.driver_directory("incus")
     return IncusDriver(
-        Incus(where, search_path=context.search_path, environ=context.environ),
-        Ways(context.driver_directory("incus"), context.clock),
+        Incus(
+            where,
+            search_path=context.search_path,
+            environ=context.environ,
+            home_file=folder / "home",
+        ),
+        Ways(folder, context.clock),
         Records(context.node_directory),
         context.clock,
         context.ssh_keys,

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,12 +61,19 @@ def fake_incus(root: Path, fake: FakeIncus, settings: IncusSettings | None = Non
     program = root / "bin" / "incus"
     program.parent.mkdir(exist_ok=True)
     shutil.copy("/bin/true", program)
-    return _incus(str(program.parent), fake, settings)
+    return _incus(str(program.parent), fake, settings, root / "home")
 
 
-def _incus(search_path: str, run: Run, settings: IncusSettings | None) -> Incus:
-    environ: Mapping[str, str] = {}
-    return Incus(settings or IncusSettings(), search_path=search_path, environ=environ, run=run)
+def _incus(
+    search_path: str, run: Run, settings: IncusSettings | None, home_file: Path | None = None
+) -> Incus:
+    return Incus(
+        settings or IncusSettings(),
+        search_path=search_path,
+        environ={},
+        run=run,
+        home_file=home_file,
+    )
 
 
 class NoWays(Ways):

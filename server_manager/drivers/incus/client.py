@@ -13,11 +13,13 @@ import shutil
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from labcore import commands
 from labcore.commands import Result
 from labcore.errors import DriverFailed, DriverUnusable, TimedOut
+from labcore.files import write_atomic
 from server_manager.drivers.incus.advice import advise
 from server_manager.drivers.incus.settings import IncusSettings
 
@@ -69,8 +71,10 @@ class Incus:
         environ: Mapping[str, str],
         run: Run = commands.run,
         stream: Stream = commands.stream,
+        home_file: Path | None = None,
     ) -> None:
         self._settings = settings
+        self._home_file = home_file
         self._stream = stream
         self._run_program = run
         self._search_path = search_path
@@ -79,10 +83,18 @@ class Incus:
 
     @functools.cached_property
     def home(self) -> str:
-        """The remote that the client takes where none is named: there images are made. Raises
-        DriverUnusable if there is no client."""
+        """The remote where images are made, and labs that name none: that of the first of them,
+        else what the client takes. Raises DriverUnusable if there is no client."""
+        if self._home_file is not None and self._home_file.exists():
+            return self._home_file.read_text().strip()
         result = self._run((self.program(), "remote", "get-default"), None, READ_LIMIT_S)
         return result.stdout.strip() if result.returncode == 0 else LOCAL
+
+    def settle(self) -> None:
+        """Something is made at `home`, which stays that, whatever the client is switched to."""
+        if self._home_file is not None and not self._home_file.exists():
+            self._home_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomic(self._home_file, f"{self.home}\n", mode=0o600)
 
     @functools.cached_property
     def settings(self) -> IncusSettings:

@@ -90,6 +90,7 @@ class IncusDriver(IncusImages):
 
     def create(self, spec: ServerSpec) -> None:
         """See Driver. Raises NotFound if its image is gone, Conflict if its name is taken."""
+        self._incus.settle()
         look = self._looks.of(spec.ref.lab)
         found = look.find(spec.ref)
         if found is not None and found.digest is not None:

@@ -47,6 +47,7 @@ class IncusImages:
 
     def prepare_image(self, build: ImageBuild, teller: Teller) -> DriverImage:
         """See ImageMaking. The source is an image of this Incus, or `remote:image`."""
+        self._incus.settle()
         made = self._image(build.ref)
         if made is not None:
             raise Conflict(f"image {build.ref.name!r} is finished", "remove it first")

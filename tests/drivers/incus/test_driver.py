@@ -279,3 +279,12 @@ def test_a_lab_file_that_names_no_remote_means_that_of_the_client(tmp_path: Path
     asked = [call[-1] for call in fake.calls if call[1] == "query"]
     assert asked
     assert all(where.startswith("lc:/") for where in asked)
+
+
+def test_a_client_that_is_switched_later_takes_no_lab_with_it(tmp_path: Path):
+    fake = FakeIncus()
+    spec = spec_of("agent-1")
+    driver_of(tmp_path, fake).create(spec)
+    fake.remote = "elsewhere"
+    after = driver_of(tmp_path, fake)  # as when the server-manager was started again
+    assert after.get(spec.ref).state is PowerState.STOPPED
