@@ -1,5 +1,6 @@
 """A supervisor and its services, as real processes."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -19,7 +20,9 @@ from server_manager.drivers.base import ServerRef
 from server_manager.drivers.local import driver as local_driver
 from server_manager.drivers.local.driver import LocalDriver
 from server_manager.drivers.local.plan import MARK
+from server_manager.drivers.local.processes import Marks, kill, members
 from tests.contract.rigs import LAB, Rig, local_rig, make_spec, marked
+from tests.ending import has_ended
 
 pytestmark = pytest.mark.local
 CLOCK = SystemClock()
@@ -76,14 +79,6 @@ def child(ref: ServerRef, argv: tuple[str, ...] = SLEEP) -> psutil.Process:
     return found
 
 
-def gone(process: psutil.Process) -> bool:
-    """Dead; whoever has to reap it may take its time."""
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
 def lines(rig: Rig, ref: ServerRef, service: str) -> tuple[str, ...]:
     assert isinstance(rig.driver, LocalDriver)
     return rig.driver.console_log(ref, service, 100)
@@ -93,7 +88,7 @@ def test_a_killed_service_is_started_again(rig: Rig):
     ref = rig.running(make_spec(services=(Service("app", SLEEP),)))
     first = child(ref)
     first.kill()
-    eventually(lambda: gone(first), "the first is gone")
+    eventually(lambda: has_ended(first.pid), "the first is gone")
     assert child(ref).pid != first.pid
     assert rig.driver.get(ref).state is PowerState.RUNNING
     assert any("it ended with signal 9; it is started again" in x for x in lines(rig, ref, "app"))
@@ -104,7 +99,7 @@ def test_what_is_left_of_a_service_is_killed_before_it_starts_again(rig: Rig):
     ref = rig.running(make_spec(services=(leaves_one,)))
     orphan, first = child(ref), child(ref, ("sleep", "60"))
     first.kill()
-    eventually(lambda: gone(orphan), "the orphan is gone")
+    eventually(lambda: has_ended(orphan.pid), "the orphan is gone")
     assert child(ref).pid != orphan.pid
 
 
@@ -122,9 +117,9 @@ def test_what_outlives_its_supervisor_is_gone_at_the_next_start(rig: Rig):
     survivor = child(ref)
     supervisor(ref).kill()
     rig.wait_for(ref, PowerState.STOPPED)
-    assert not gone(survivor)
+    assert not has_ended(survivor.pid)
     rig.driver.start(ref)
-    assert gone(survivor)
+    assert has_ended(survivor.pid)
     assert child(ref).pid != survivor.pid
     assert rig.driver.get(ref).problem is None
 
@@ -144,7 +139,7 @@ def test_services_end_when_their_supervisor_dies(rig: Rig):
     ref = rig.running(make_spec(services=(Service("app", SLEEP),)))
     service = child(ref)
     supervisor(ref).kill()
-    eventually(lambda: gone(service), "the service is gone")
+    eventually(lambda: has_ended(service.pid), "the service is gone")
 
 
 def test_a_process_that_left_session_and_group_is_found(rig: Rig):
@@ -244,10 +239,35 @@ def test_another_process_with_the_recycled_pid_is_not_ours(rig: Rig, tmp_path: P
         rig.driver.start(ref)
         rig.wait_for(ref, PowerState.RUNNING)
         rig.driver.stop(ref)
-        assert not gone(foreign)
+        assert not has_ended(foreign.pid)
     finally:
         foreign.kill()
     (tmp_path / "log").unlink()
+
+
+def test_what_a_supervisor_leaves_is_found_while_it_is_still_ending(tmp_path: Path, monkeypatch):
+    """Killed but no zombie yet: its memory is gone, and its mark and command line with it."""
+    script = f"cd {tmp_path}; env -i sleep 3600 & echo $!; wait"
+    log = tmp_path / "log"
+    leader = commands.spawn_detached(("sh", "-c", script), log=log, env={}, cwd=tmp_path)
+    eventually(lambda: log.read_text().endswith("\n"), "its child runs")
+    real = {name: getattr(psutil.Process, name) for name in ("environ", "cmdline")}
+    for name, nothing in (("environ", {}), ("cmdline", [])):
+
+        def read(self: psutil.Process, name: str = name, nothing: object = nothing) -> object:
+            return nothing if self.pid == leader else real[name](self)
+
+        monkeypatch.setattr(psutil.Process, name, read)
+    orphan = int(log.read_text())
+    try:
+        marks = Marks("demo-agent-1-1", tmp_path, session=leader)
+        assert orphan in {process.pid for process in members(marks)}
+        kill(marks, CLOCK)
+        assert has_ended(leader)
+        assert has_ended(orphan)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
 
 
 def test_only_processes_with_the_mark_are_touched(rig: Rig, tmp_path: Path):
@@ -266,7 +286,7 @@ def test_only_processes_with_the_mark_are_touched(rig: Rig, tmp_path: Path):
         rig.driver.pause(ref)  # type: ignore[attr-defined]
         assert psutil.STATUS_STOPPED not in {p.status() for p in foreign}
         rig.driver.destroy(ref)
-        assert not any(gone(p) for p in foreign)
+        assert not any(has_ended(p.pid) for p in foreign)
     finally:
         for process in foreign:
             commands.kill_group(process.pid)

@@ -10,6 +10,7 @@ from labcore.clock import SystemClock
 from labcore.commands import run, spawn_detached
 from labcore.errors import DriverFailed, DriverUnusable, TimedOut
 from labcore.waiting import NotYet, wait_until
+from tests.ending import wait_for_end
 
 
 def test_gives_back_both_streams_and_the_exit_code():
@@ -55,12 +56,7 @@ def test_a_time_out_kills_the_grandchildren_too(tmp_path):
     with pytest.raises(TimedOut):
         run(["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"], timeout_s=0.5)
 
-    def gone():
-        pid = int(pid_file.read_text())
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            raise NotYet(f"{pid} lives")
-
-    wait_until(gone, name="end of the grandchild", limit_s=5, clock=SystemClock())
+    wait_for_end(int(pid_file.read_text()), 5)
 
 
 def test_where_there_are_no_groups_the_tree_is_killed(tmp_path, monkeypatch):
@@ -69,12 +65,7 @@ def test_where_there_are_no_groups_the_tree_is_killed(tmp_path, monkeypatch):
     with pytest.raises(TimedOut):
         run(["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"], timeout_s=0.5)
 
-    def gone():
-        pid = int(pid_file.read_text())
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            raise NotYet(f"{pid} lives")
-
-    wait_until(gone, name="end of the grandchild", limit_s=5, clock=SystemClock())
+    wait_for_end(int(pid_file.read_text()), 5)
 
 
 def test_a_detached_program_has_its_own_session_and_is_reaped(tmp_path):

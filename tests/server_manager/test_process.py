@@ -23,6 +23,7 @@ from server_manager.executors import Threads
 from server_manager.idle import Idle
 from server_manager.labspec import from_file
 from server_manager.paths import StatePaths
+from tests.ending import wait_for_end
 from tests.server_manager.parts import make_parts
 
 CLOCK = SystemClock()
@@ -52,14 +53,6 @@ def pid_of(paths: StatePaths) -> int:
     return running.pid
 
 
-def gone(pid: int) -> None:
-    def probe() -> None:
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            raise NotYet
-
-    wait_until(probe, name=f"process {pid} to end", limit_s=20, clock=CLOCK)
-
-
 class TestStarting:
     def test_on_demand_once_and_small(self, paths):
         assert starter.status(paths) is None
@@ -85,7 +78,7 @@ class TestStarting:
         ensure(paths)
         first = pid_of(paths)
         os.kill(first, signal.SIGKILL)
-        gone(first)
+        wait_for_end(first)
         assert starter.status(paths) is None
         assert ensure(paths).is_alive()
         assert pid_of(paths) != first
@@ -147,7 +140,7 @@ class TestAKilledOne:
         ids = self.ids(paths)
         pid = pid_of(paths)
         os.kill(pid, signal.SIGKILL)
-        gone(pid)
+        wait_for_end(pid)
 
         client = self.start(paths)
         end = self.event(client, number, "demo: up")
@@ -166,7 +159,7 @@ class TestAKilledOne:
         pid = pid_of(paths)
         end = self.event(client, client.destroy("demo"), "demo: destroyed")
         assert end.data["state"] == "destroyed"
-        gone(pid)
+        wait_for_end(pid)
         assert starter.status(paths) is None
         assert list(paths.labs.iterdir()) == []
 

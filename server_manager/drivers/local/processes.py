@@ -162,7 +162,11 @@ def _leads_anothers_session(marks: Marks) -> bool:
         return False
     try:
         leader = psutil.Process(marks.session)
-        return _lives(leader) and not _has_mark(leader, marks)
+        if not _lives(leader) or _has_mark(leader, marks):
+            return False
+        # A process that was killed loses its memory, and with it its mark, a little before it is a
+        # zombie: without a command line it says nothing of whose it was, and leads nobody for long.
+        return bool(leader.cmdline())
     except psutil.Error:
         return False
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import filelock
 import pytest
 
-from labcore.clock import FakeClock, SystemClock
+from labcore.clock import FakeClock
 from labcore.errors import DriverFailed, DriverUnusable, TimedOut
-from labcore.waiting import NotYet, wait_until
 from server_manager.drivers.virtualbox import vboxmanage
 from server_manager.drivers.virtualbox.vboxmanage import (
     NoSuchMachine,
@@ -19,6 +18,7 @@ from server_manager.drivers.virtualbox.vboxmanage import (
     VBoxManage,
     without_warning,
 )
+from tests.ending import wait_for_end
 
 WARNING = """WARNING: The character device /dev/vboxdrv does not exist.
 \t Please install the virtualbox-dkms package and the appropriate
@@ -180,14 +180,8 @@ def test_a_read_that_stalls_is_begun_again(program, tmp_path, monkeypatch):
 
 
 def alive(pid: int) -> bool:
-    import psutil
-
-    def gone() -> None:
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            raise NotYet(f"{pid} lives")
-
     try:
-        wait_until(gone, name="its end", limit_s=5, clock=SystemClock())
+        wait_for_end(pid, 5)
     except TimedOut:
         return True
     return False
