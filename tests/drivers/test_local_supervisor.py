@@ -174,7 +174,12 @@ def test_a_stop_uses_the_services_own_signal_and_kills_the_deaf_after_their_grac
     )
     deaf = "trap '' TERM; echo deaf; while :; do sleep 0.02; done"
     services = (
-        Service("nginx", ("sh", "-c", "echo up; " + quits), stop_signal=signal.SIGQUIT),
+        Service(
+            "nginx",
+            ("sh", "-c", "echo up; " + quits),
+            stop_signal=signal.SIGQUIT,
+            stop_grace_s=60.0,
+        ),
         Service("deaf", ("sh", "-c", deaf), stop_grace_s=0.3),
     )
     ref = rig.running(make_spec(services=services))
@@ -182,7 +187,7 @@ def test_a_stop_uses_the_services_own_signal_and_kills_the_deaf_after_their_grac
     rig.wait_for_line(ref, "deaf", "deaf")
     before = CLOCK.monotonic()
     rig.driver.stop(ref)
-    assert 0.3 <= CLOCK.monotonic() - before < 5.0
+    assert 0.3 <= CLOCK.monotonic() - before < 60.0  # it heard its own signal
     assert lines(rig, ref, "nginx") == ("up", "quits")
     assert processes(ref) == []
 
