@@ -63,8 +63,9 @@ def choose_level(group: Group) -> LoadLevel:
         raise UsageProblem(f"the demo needs a CPU threshold below 100 % for group {group.name!r}")
     percent = threshold + (100 - threshold) / 3
     cores = group.desired_count * group.cpus * percent / 100
-    ms = min(WORK_MS, max(1.0, 1000 * cores / LEAST_RPS))
-    return LoadLevel(rps=round(1000 * cores / ms, 2), ms=round(ms, 1), percent=percent)
+    # Rounded before it decides the rate: after it, a small lab's load could miss the threshold.
+    ms = round(min(WORK_MS, max(1.0, 1000 * cores / LEAST_RPS)), 1)
+    return LoadLevel(rps=round(1000 * cores / ms, 2), ms=ms, percent=percent)
 
 
 def free_name(taken: Container[str], wanted: str = "demo") -> str:
