@@ -26,6 +26,7 @@ class ImageStep(StrEnum):
     PROVISION = "provision"  # vagrant/provision/provision.sh
     SEAL = "seal"  # forget what must be each clone's own; power off
     SNAPSHOT = "snapshot"  # make it something to clone
+    LIVE = "live"  # boot a clone of it and freeze that, if this was wished for
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ImageWish:
     app_image: str | None = None  # a container archive, to be loaded into the image
     cpus: int = 2
     memory_mib: int = 1024
+    live: bool = False  # servers of that size resume from memory, and do not boot
 
 
 @dataclass(frozen=True)

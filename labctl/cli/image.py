@@ -46,6 +46,9 @@ def build(
         str, typer.Option("--memory-mib", help="Of the machine while it is built.")
     ] = "1024",
     cpus: Annotated[str, typer.Option("--cpus", help="Likewise.")] = "2",
+    live: Annotated[
+        bool, typer.Option("--live", help="Servers of that size resume from memory, never boot.")
+    ] = False,
 ) -> None:
     """Make an image: boot a copy of SOURCE once, provision it, seal it.
 
@@ -59,6 +62,7 @@ def build(
         "app_image": _file(app_image, "--app-image"),
         "memory_mib": _number(memory_mib, "--memory-mib", 128),
         "cpus": _number(cpus, "--cpus", 1),
+        "live": live,
     }
     _make(ctx, source, name, driver, login.choose(source, ssh_user, ssh_key), made)
 
@@ -132,8 +136,10 @@ def _make(
     driver, of_disks = choice.choose_driver(here, driver)
     wanted = {"source": _place(source) if of_disks else source, "login": login.kind, **made}
     wish = decode(ImageWish, {key: value for key, value in wanted.items() if value is not None})
-    booted = (ImageStep.BOOT, ImageStep.PROVISION, ImageStep.SEAL)
-    steps = [step for step in ImageStep if wish.provision or step not in booted]
+    left_out = set() if wish.live else {ImageStep.LIVE}
+    if not wish.provision:
+        left_out |= {ImageStep.BOOT, ImageStep.PROVISION, ImageStep.SEAL}
+    steps = [step for step in ImageStep if step not in left_out]
     with build_progress(steps) as progress:
         image = build.build(here, driver, name, wish, login, progress.show)
     if options(ctx).json:

@@ -45,6 +45,7 @@ class ImageSupport:
     provisioned_by: Literal["ssh", "driver"]  # labctl logs in, or `provision_builder` does it
     default: str = ""  # the source if nobody names one; "": the cloud image labctl knows
     required: bool = True  # servers are made from nothing else
+    live: bool = False  # see LiveMaking
 
 
 @dataclass(frozen=True)

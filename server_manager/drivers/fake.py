@@ -33,7 +33,7 @@ CAPABILITIES = Capabilities(
     pause=True,
     console_log=True,
     members=True,
-    images=ImageSupport("disk", "ssh", required=False),
+    images=ImageSupport("disk", "ssh", required=False, live=True),
 )
 MOST_CALLS = 100_000  # remembered
 

@@ -24,10 +24,15 @@ class _FakeImage:
     problem: str | None = None
     provisioned: bool = False
     printed: tuple[str, ...] = ()
+    live_since: float | None = None  # None: no live machine runs
+    is_frozen: bool = False
 
 
 class FakeImages:
-    """See ImageMaking. A mixin: the driver makes its calls fail as planned, and has the clock."""
+    """See ImageMaking and LiveMaking.
+
+    A mixin: the driver makes its calls fail as planned, and has the clock.
+    """
 
     _clock: Clock
     _boot_s: float
@@ -112,6 +117,41 @@ class FakeImages:
 
         self._call("finish_image", _server(ref), do)
         return self._existing_image(ref).image
+
+    def boot_live(self, build: ImageBuild) -> None:
+        """See LiveMaking."""
+
+        def do() -> None:
+            image = self._existing_image(build.ref)
+            if image.image.handle is None:
+                raise Conflict(f"image {build.ref.name} is not finished")
+            image.live_since, image.is_frozen = self._clock.monotonic(), False
+
+        self._call("boot_live", _server(build.ref), do)
+
+    def live(self, ref: ImageRef) -> BuilderState:
+        """See LiveMaking."""
+        image = self._own_image(ref)
+        if image is None or (image.live_since is None and not image.is_frozen):
+            return BuilderState(PowerState.ABSENT)
+        if image.live_since is None:
+            return BuilderState(PowerState.STOPPED)
+        booted = self._clock.monotonic() - image.live_since >= self._boot_s
+        return BuilderState(PowerState.RUNNING if booted else PowerState.STARTING, waits=booted)
+
+    def freeze_live(self, ref: ImageRef) -> None:
+        """See LiveMaking."""
+
+        def do() -> None:
+            state = self.live(ref)
+            if state.state is PowerState.ABSENT:
+                raise NotFound(f"image {ref.name} has no live machine")
+            image = self._existing_image(ref)
+            if not state.waits and not image.is_frozen:
+                raise Conflict(f"the live machine of image {ref.name} does not wait for a seed")
+            image.live_since, image.is_frozen = None, True
+
+        self._call("freeze_live", _server(ref), do)
 
     def remove_image(self, ref: ImageRef) -> None:
         """See ImageMaking."""

@@ -39,6 +39,7 @@ class BuilderState:
     state: PowerState
     problem: str | None = None
     console: tuple[str, ...] = ()  # the last lines it printed, oldest first
+    waits: bool = False  # booted, for the seed that it has not
 
 
 @dataclass(frozen=True)
@@ -116,4 +117,31 @@ class ImageMaking(Protocol):
 
     def images(self) -> tuple[DriverImage, ...]:
         """All images and builders that this back end knows of, ours by their marks."""
+        ...
+
+
+class LiveMaking(Protocol):
+    """Capability `images.live`: servers of one size resume from memory, and do not boot.
+
+    Between `boot_live` and `freeze_live` a machine runs that only `remove_image` or the next
+    `boot_live` takes away.
+    """
+
+    def boot_live(self, build: ImageBuild) -> None:
+        """Make a machine of a finished image, with the CPUs and memory of the build, and begin
+        booting it without a seed; what an earlier try left of it goes first.
+
+        Raises NotFound if there is no image, Conflict if it is not finished.
+        """
+        ...
+
+    def live(self, ref: ImageRef) -> BuilderState:
+        """How far it is; ABSENT if there is none. Never raises for that."""
+        ...
+
+    def freeze_live(self, ref: ImageRef) -> None:
+        """Keep it as it is, for servers to be made from. Kept already: nothing.
+
+        Raises Conflict unless it `waits`, NotFound if there is none.
+        """
         ...

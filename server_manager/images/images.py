@@ -23,7 +23,8 @@ from server_manager.images.steps import Build, Steps, image_making
 from server_manager.images.teller import BuildTeller
 
 END_LIMIT_S = 180.0
-SEALED = (ImageStep.SEAL, ImageStep.SNAPSHOT)  # from here on a build ends without labctl
+# From here on a build ends without labctl.
+SEALED = (ImageStep.SEAL, ImageStep.SNAPSHOT, ImageStep.LIVE)
 ENDED = "the server-manager ended while it was built"
 _log = logging.getLogger(__name__)
 

@@ -24,6 +24,10 @@ def check_wish(wish: ImageWish, support: ImageSupport) -> None:
     """Raise UsageProblem for a wish that cannot come true, before anything is begun."""
     if wish.sha512 is not None and not _SHA512.fullmatch(wish.sha512):
         raise UsageProblem("the SHA-512 must be 128 hexadecimal digits", "sha512sum FILE prints it")
+    if wish.live and not (support.live and wish.provision):
+        raise UsageProblem(
+            "no live image can be made so", "--live is for `image build` with driver virtualbox"
+        )
     if support.source == "name" or wish.source is None:
         if wish.sha512 is not None:
             raise UsageProblem("a SHA-512 goes with a file or a URL")

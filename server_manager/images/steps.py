@@ -14,7 +14,14 @@ from labcore.wire.image import Image, ImageState, ImageStep
 from labcore.wire.lab import PowerState
 from server_manager.core import Core
 from server_manager.drivers.base import Driver, ImageSupport
-from server_manager.drivers.imaging import BuilderState, DriverImage, ImageBuild, ImageMaking
+from server_manager.drivers.imaging import (
+    BuilderState,
+    DriverImage,
+    ImageBuild,
+    ImageMaking,
+    ImageRef,
+    LiveMaking,
+)
 from server_manager.guest import provisioning
 from server_manager.images.login import make_login
 from server_manager.images.records import ref_of
@@ -74,13 +81,19 @@ class Steps:
             self._do(ImageStep.BOOT, lambda: self._boot(build))
             self._do(ImageStep.PROVISION, lambda: self._provision(build), self._address(build))
             self._do(ImageStep.SEAL, self._seal)
-        self._do(ImageStep.SNAPSHOT, self._snapshot)
+        self._finish()
 
     def rest(self) -> None:
         """What is left after a crash when the builder was sealed already."""
         if self._build.image.step is ImageStep.SEAL:
             self._do(ImageStep.SEAL, self._seal)
-        self._do(ImageStep.SNAPSHOT, self._snapshot)
+        self._finish()
+
+    def _finish(self) -> None:
+        made = self._do(ImageStep.SNAPSHOT, lambda: self._making.finish_image(self._ref))
+        if self._build.image.wish.live:
+            self._do(ImageStep.LIVE, self._freeze_live)
+        self._ready(made)
 
     def undo(self) -> None:
         """Remove the builder, which would run for ever; what was downloaded stays."""
@@ -138,7 +151,7 @@ class Steps:
         address = self._address(build)
 
         def probe() -> None:
-            state = self._living()
+            state = self._living(self._making.builder)
             if state.state is not PowerState.RUNNING:
                 raise NotYet(f"it is {state.state}")
             why = self._core.prober.mute(address) if address else ""
@@ -149,9 +162,9 @@ class Steps:
         self._wait(probe, "the builder to boot", limit_s)
         self._change(boot_s=round(self._core.clock.monotonic() - began, 1))
 
-    def _living(self) -> BuilderState:
+    def _living(self, look: Callable[[ImageRef], BuilderState]) -> BuilderState:
         self._build.teller.check()
-        state = self._making.builder(self._ref)
+        state = look(self._ref)
         if state.state in DEAD:
             raise DriverFailed(
                 f"the builder is {state.state}: {state.problem or 'it ended by itself'}",
@@ -176,7 +189,7 @@ class Steps:
                 raise self._build.problem
             if self._build.provisioned:
                 return
-            self._living()
+            self._living(self._making.builder)
             if self._core.clock.monotonic() - self._build.heard_at > SILENT_S:
                 raise TimedOut(
                     f"no labctl provisions the builder: none was heard of for {SILENT_S:.0f} s",
@@ -204,8 +217,20 @@ class Steps:
 
         self._wait(probe, "the builder to power off", OFF_LIMIT_S)
 
-    def _snapshot(self) -> None:
-        made = self._making.finish_image(self._ref)
+    def _freeze_live(self) -> None:
+        making: LiveMaking = self._driver  # type: ignore[assignment]  # what the capability promises
+        making.boot_live(self._image_build(""))
+
+        def waits() -> None:
+            state = self._living(making.live)
+            if not state.waits:
+                raise NotYet("; ".join((f"it is {state.state}", *state.console[-1:])))
+
+        limit_s = max(self._driver.capabilities().boot_limit_s, BOOT_LIMIT_S)
+        self._wait(waits, "the live machine to wait for a seed", limit_s)
+        making.freeze_live(self._ref)
+
+    def _ready(self, made: DriverImage) -> None:
         self._change(
             state=ImageState.READY,
             handle=made.handle,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from labcore.clock import Clock
 from labcore.errors import Conflict, NotFound, UsageProblem
 from labcore.waiting import NotYet, wait_until
 from labcore.wire.lab import PowerState
-from server_manager.drivers.imaging import DriverImage, ImageBuild, ImageMaking, ImageRef
+from server_manager.drivers.fake_images import FakeImages
+from server_manager.drivers.imaging import (
+    DriverImage,
+    ImageBuild,
+    ImageMaking,
+    ImageRef,
+    LiveMaking,
+)
+from server_manager.drivers.virtualbox.driver import VirtualBoxDriver
 
 
 @dataclass
@@ -37,6 +46,8 @@ class Shop:
     unusable: str | None = None
     free_port: int = 0
     ids: set[str] = field(default_factory=set)
+    # Lets the live machine say that it waits for a seed, where no system in it does.
+    say_waiting: Callable[[ImageBuild], None] = lambda build: None
 
     def mine(self) -> list[DriverImage]:
         """The images of this test: a real back end may have others."""
@@ -65,6 +76,30 @@ class Shop:
     def finished(self, **changes: object) -> ImageBuild:
         build = self.prepared(**changes)
         self.driver.finish_image(build.ref)
+        return build
+
+    @property
+    def live(self) -> LiveMaking:
+        if not isinstance(self.driver, FakeImages | VirtualBoxDriver):
+            pytest.skip("makes no live images")
+        return self.driver
+
+    def booted_live(self) -> ImageBuild:
+        """A finished image whose live machine runs, and waits."""
+        build = self.finished()
+        self.live.boot_live(build)
+        self.say_waiting(build)
+
+        def probe() -> None:
+            if not self.live.live(build.ref).waits:
+                raise NotYet
+
+        wait_until(probe, name="a live machine that waits", limit_s=60, clock=self.clock)
+        return build
+
+    def frozen(self) -> ImageBuild:
+        build = self.booted_live()
+        self.live.freeze_live(build.ref)
         return build
 
     def wait_for(self, ref: ImageRef, state: PowerState) -> None:
@@ -160,3 +195,40 @@ class ImageContract:
         assert refusal.value.hint
         shop.driver.remove_image(build.ref)
         assert shop.mine() == []
+
+    def test_a_live_machine_is_frozen_once_it_waits(self, shop: Shop):
+        build = shop.booted_live()
+        assert shop.live.live(build.ref).state is PowerState.RUNNING
+        for _ in range(2):
+            shop.live.freeze_live(build.ref)
+            assert shop.live.live(build.ref).state is PowerState.STOPPED
+        assert [image.ref for image in shop.mine()] == [build.ref]
+
+    def test_a_live_machine_that_does_not_wait_is_not_frozen(self, shop: Shop):
+        build = shop.finished()
+        shop.live.boot_live(build)
+        if not shop.live.live(build.ref).waits:
+            with pytest.raises(Conflict):
+                shop.live.freeze_live(build.ref)
+
+    def test_a_live_machine_is_made_again(self, shop: Shop):
+        build = shop.frozen()
+        shop.live.boot_live(build)
+        assert shop.live.live(build.ref).state in (PowerState.STARTING, PowerState.RUNNING)
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    def test_a_live_machine_goes_with_its_image(self, shop: Shop, frozen: bool):
+        build = shop.frozen() if frozen else shop.booted_live()
+        for _ in range(2):
+            shop.driver.remove_image(build.ref)
+            assert shop.live.live(build.ref).state is PowerState.ABSENT
+
+    def test_no_live_machine_of_what_is_not_finished(self, shop: Shop):
+        assert shop.live.live(ImageRef("test-nobody", str(uuid.uuid4()))).state is PowerState.ABSENT
+        with pytest.raises(NotFound):
+            shop.live.boot_live(shop.build("test-nobody"))
+        build = shop.prepared()
+        with pytest.raises(Conflict):
+            shop.live.boot_live(build)
+        with pytest.raises(NotFound):
+            shop.live.freeze_live(build.ref)

@@ -8,8 +8,11 @@ import pytest
 
 from labcore.clock import FakeClock, SystemClock
 from server_manager.drivers.fake import FakeDriver
+from server_manager.drivers.imaging import ImageBuild
 from server_manager.drivers.virtualbox.driver import VirtualBoxDriver
+from server_manager.drivers.virtualbox.folder import Folder
 from server_manager.drivers.virtualbox.library import Library
+from server_manager.drivers.virtualbox.live import WAITING
 from server_manager.images.cloud import host_arch
 from tests.contract.image_contract import ImageContract, Shop
 from tests.contract.incus_rigs import IMAGE, real_driver
@@ -50,11 +53,19 @@ def shop_of(root: Path, library: Callable[[], Library]) -> Iterator[Shop]:
     good = mbr() if host_arch() == "amd64" else gpt(ESP, loader=loader)
     source = write(root / "good.raw", good)
     bad = write(root / "bad.raw", mbr(active=False))
-    shop = Shop(driver, clock, root / "images", str(source), str(bad), free_port())
+    shop = Shop(
+        driver, clock, root / "images", str(source), str(bad), free_port(), say_waiting=say_waiting
+    )
     yield shop
     for image in shop.mine():
         driver.remove_image(image.ref)
     assert remains(root, library()) == []
+
+
+def say_waiting(build: ImageBuild) -> None:
+    """A line of a seed reader, into the file that its serial port writes."""
+    with Folder(build.directory).live.serial.open("a") as serial:
+        serial.write(f"{WAITING}\n")
 
 
 @contextmanager

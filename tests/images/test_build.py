@@ -7,7 +7,9 @@ import pytest
 
 from labcore.errors import Conflict, DriverFailed, LabError, NotFound, UsageProblem
 from labcore.wire.image import ImageState, ImageStep
+from labcore.wire.lab import PowerState
 from server_manager.drivers.fake import CAPABILITIES, Failure
+from server_manager.images.records import ref_of
 from tests.images.workshop import NAME, Workshop
 
 
@@ -28,8 +30,23 @@ def test_a_build_goes_through_its_steps_and_leaves_an_image(shop: Workshop):
     assert image.sha512 is not None
     assert image.boot_s is not None
     begun = [e.data["step"] for e in shop.events() if e.data.get("outcome") == "begun"]
-    assert begun == [str(step) for step in ImageStep]
+    assert begun == [str(step) for step in ImageStep if step is not ImageStep.LIVE]
     assert shop.end().data == {"run": run, "state": "ready"}
+
+
+def test_a_live_image_is_frozen_last(shop: Workshop):
+    shop.begin(live=True)
+    shop.provision()
+    image = shop.ended()
+    assert image.state is ImageState.READY
+    begun = [e.data["step"] for e in shop.events() if e.data.get("outcome") == "begun"]
+    assert begun == [str(step) for step in ImageStep]
+    assert shop.driver.live(ref_of(image)).state is PowerState.STOPPED
+
+
+def test_an_import_has_nothing_to_freeze(shop: Workshop):
+    with pytest.raises(UsageProblem, match="live"):
+        shop.begin(live=True, provision=False)
 
 
 def test_an_import_is_never_booted(shop: Workshop):
@@ -64,6 +81,8 @@ def test_another_wish_for_the_same_name_is_a_conflict(shop: Workshop):
         ("prepare_image", ImageStep.CONVERT),
         ("boot_builder", ImageStep.BOOT),
         ("finish_image", ImageStep.SNAPSHOT),
+        ("boot_live", ImageStep.LIVE),
+        ("freeze_live", ImageStep.LIVE),
     ],
 )
 @pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.DONE])
@@ -71,8 +90,8 @@ def test_a_call_that_fails_breaks_the_build_and_the_next_one_begins_again(
     shop: Workshop, operation: str, step: ImageStep, failure: Failure
 ):
     shop.driver.fail(operation, failure)
-    first = shop.begin()
-    if step is ImageStep.SNAPSHOT:
+    first = shop.begin(live=step is ImageStep.LIVE)
+    if step in (ImageStep.SNAPSHOT, ImageStep.LIVE):
         shop.provision()
     image = shop.ended()
     assert (image.state, image.step) == (ImageState.BROKEN, step)

@@ -7,8 +7,8 @@ from pathlib import Path
 from server_manager.drivers.imaging import ImageBuild, ImageRef
 from server_manager.drivers.virtualbox.folder import Folder
 from server_manager.drivers.virtualbox.library import Library
-from server_manager.drivers.virtualbox.machines import Machine
-from server_manager.drivers.virtualbox.settings import GROUP, LOOPBACK, UUID
+from server_manager.drivers.virtualbox.machines import EMPTY, Machine
+from server_manager.drivers.virtualbox.settings import GROUP, LOOPBACK, UUID, hardware_arguments
 from server_manager.images.disks import Boot
 
 CONTROLLER = "SATA"
@@ -39,9 +39,12 @@ class Builders:
             *("storagectl", uuid, "--name", CONTROLLER, "--add", "sata"),
             *("--controller", "IntelAhci", "--portcount", "2", "--bootable", "on"),
         )
-        self._attach(uuid, 0, "hdd", str(disk))
+        self._vbox.change(
+            *("storageattach", uuid, "--storagectl", CONTROLLER, "--port", "0"),
+            *("--device", "0", "--type", "hdd", "--medium", str(disk)),
+        )
         if build.seed is not None:
-            self._attach(uuid, 1, "dvddrive", str(build.seed))
+            self._library.attach(uuid, CONTROLLER, str(build.seed))
         self._library.mark(uuid, {UUID: uuid, IMAGE: build.ref.name})
 
     def strip(self, machine: Machine) -> None:
@@ -49,19 +52,13 @@ class Builders:
         if machine.rules:
             words = (word for rule in machine.rules for word in ("--natpf1", "delete", rule.name))
             self._vbox.change("modifyvm", machine.uuid, *words)
-        disc = machine.info.get(f"{CONTROLLER}-1-0", "none")
-        if disc in ("none", "emptydrive"):
+        disc = machine.disc
+        if disc in (None, EMPTY):
             return
-        self._attach(machine.uuid, 1, "dvddrive", "none")
+        self._library.attach(machine.uuid, CONTROLLER, "none")
         for kind, medium in self._library.media():
             if medium.location == disc:
                 self._vbox.change("closemedium", kind, medium.uuid)
-
-    def _attach(self, uuid: str, port: int, kind: str, medium: str) -> None:
-        self._vbox.change(
-            *("storageattach", uuid, "--storagectl", CONTROLLER, "--port", str(port)),
-            *("--device", "0", "--type", kind, "--medium", medium),
-        )
 
 
 def machine_name(ref: ImageRef) -> str:
@@ -76,12 +73,6 @@ def machine_settings(build: ImageBuild, serial: Path, boot: Boot) -> tuple[str, 
         *("--groups", f"{GROUP}/images"),
         *("--memory", str(build.memory_mib), "--cpus", str(build.cpus)),
         *("--firmware", "efi" if boot.firmware == "efi" else "bios"),
-        *("--rtc-use-utc", "on", "--boot1", "disk"),
-        *(word for n in (2, 3, 4) for word in (f"--boot{n}", "none")),
-        *("--audio-enabled", "off", "--usb-ohci", "off", "--usb-ehci", "off"),
-        *("--usb-xhci", "off", "--vrde", "off"),
-        # Without a serial port some kernels take minutes longer to boot.
-        *("--uart1", "0x3F8", "4", "--uart-mode1", "file", str(serial)),
-        *("--nic1", "nat", "--nic-type1", "virtio"),
+        *hardware_arguments(serial),
         *(("--natpf1", rule) if build.ssh_port else ()),
     )

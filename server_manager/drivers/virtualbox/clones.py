@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from labcore.errors import Conflict, DriverFailed, NotFound, TimedOut
 from server_manager.drivers.base import ServerSpec
 from server_manager.drivers.virtualbox import settings
+from server_manager.drivers.virtualbox.builders import CONTROLLER
 from server_manager.drivers.virtualbox.folder import Folder
 from server_manager.drivers.virtualbox.library import Library
+from server_manager.drivers.virtualbox.live import live_source
 from server_manager.drivers.virtualbox.machines import Machine
-
-SEED_PORT = "1"  # of the SATA controller; the disk is on port 0
 
 
 class Clones:
@@ -22,14 +22,19 @@ class Clones:
         self._vbox = library.vbox
 
     def make(self, spec: ServerSpec, uuid: str, folder: Folder) -> None:
-        """A stopped machine, set up and marked. There is none yet, and nothing of one.
+        """A machine that is off, set up and marked. There is none yet, and nothing of one.
+
+        Where its image has a live machine of its size it is saved, and its drive empty: a disc
+        goes in only while it runs.
 
         Raises NotFound if its image is gone, DriverFailed if VirtualBox stored other values.
         """
         image = self._image(spec)
+        live = live_source(self._library, image, spec)
+        source = live or image
         try:
             self._vbox.change(
-                *("clonevm", image.uuid, "--snapshot", image.snapshot or ""),
+                *("clonevm", source.uuid, "--snapshot", source.snapshot or ""),
                 *("--options", "link", "--uuid", uuid, "--name", settings.machine_name(spec.ref)),
                 *("--basefolder", str(folder.machines), "--register"),
             )
@@ -38,23 +43,25 @@ class Clones:
                 raise
         clone = self._existing(uuid)
         # clonevm has a --groups too, which moves the folder and sets no group.
-        arguments = settings.modify_arguments(spec, folder.serial, clone.rules)
-        self._vbox.change("modifyvm", uuid, *arguments)
-        self._attach_seed(clone, folder)
+        tell = settings.saved_arguments if live else settings.modify_arguments
+        self._vbox.change("modifyvm", uuid, *tell(spec, folder.serial, clone.rules))
+        if live is None:
+            self._add_drive(clone)
+            self.insert(clone, folder)
         self._check(spec, folder, self._existing(uuid))
         marks = settings.marks(spec, uuid)
         self._library.mark(uuid, marks)
         found = self._library.extradata(uuid)
         _compare(clone, marks, {key: found.get(key, "") for key in marks})
 
-    def _attach_seed(self, clone: Machine, folder: Folder) -> None:
-        controller = clone.controller or "SATA"
+    def _add_drive(self, clone: Machine) -> None:
         if int(clone.info.get("storagecontrollerportcount0", "0")) < 2:
+            controller = clone.controller or CONTROLLER
             self._vbox.change("storagectl", clone.uuid, "--name", controller, "--portcount", "2")
-        self._vbox.change(
-            *("storageattach", clone.uuid, "--storagectl", controller, "--port", SEED_PORT),
-            *("--device", "0", "--type", "dvddrive", "--medium", str(folder.seed)),
-        )
+
+    def insert(self, machine: Machine, folder: Folder) -> None:
+        """Put its seed into the drive of a machine that is off or runs."""
+        self._library.attach(machine.uuid, machine.controller or CONTROLLER, str(folder.seed))
 
     def forward(self, machine: Machine, spec: ServerSpec) -> None:
         """Give a stopped machine the forwards of its spec; it has them already: nothing."""

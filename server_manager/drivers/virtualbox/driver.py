@@ -37,9 +37,9 @@ from server_manager.drivers.virtualbox.clones import Clones, check_name_is_free
 from server_manager.drivers.virtualbox.converting import Converter
 from server_manager.drivers.virtualbox.discovery import find_program
 from server_manager.drivers.virtualbox.folder import Folder, Record
-from server_manager.drivers.virtualbox.images import VirtualBoxImages
 from server_manager.drivers.virtualbox.library import Library
-from server_manager.drivers.virtualbox.machines import Machine
+from server_manager.drivers.virtualbox.live import VirtualBoxLive
+from server_manager.drivers.virtualbox.machines import EMPTY, Machine
 from server_manager.drivers.virtualbox.power import Power, vbox_log
 from server_manager.drivers.virtualbox.states import meaning
 from server_manager.drivers.virtualbox.together import Together
@@ -52,8 +52,8 @@ OLDEST = (7, 0)
 SERIAL, VBOX = "console", "virtualbox"  # what console_log calls the two logs there are
 
 
-class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
-    """See Driver, Pausing, ConsoleLog, ImageMaking and Adopting."""
+class VirtualBoxDriver(VirtualBoxLive, VirtualBoxAdoption):
+    """See Driver, Pausing, ConsoleLog, ImageMaking, LiveMaking and Adopting."""
 
     name = "virtualbox"
 
@@ -85,7 +85,7 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
             pause=True,
             console_log=True,
             adopt=True,
-            images=ImageSupport("disk", "ssh"),
+            images=ImageSupport("disk", "ssh", live=True),
         )
 
     def health(self) -> DriverHealth:
@@ -140,7 +140,8 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
         belongings, library = self._belongings()
         found, machine = belongings.existing(ref)
         what = meaning(machine.state)
-        if what.start == "nothing":
+        waits = _waits_for_seed(found, machine)
+        if what.start == "nothing" and not waits:
             return
         belongings.check_owned(found, machine)
         if what.start == "refuse":
@@ -148,15 +149,21 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
             raise Conflict(why, "wait until it is off, or destroy it")
         if found.spec is None:
             raise DriverFailed(f"{ref.name} is half made", "destroy it and make it again")
-        power = Power(library, self._clock)
         if what.start == "resume":
-            power.resume(machine)
-            return
+            Power(library, self._clock).resume(machine)
+        elif what.start == "boot":
+            self._boot(library, found, machine, found.spec)
+        if waits:
+            Clones(library).insert(machine, found.folder)
+
+    def _boot(self, library: Library, found: Found, machine: Machine, spec: ServerSpec) -> None:
+        power = Power(library, self._clock)
         if not found.is_adopted:
-            wanted = settings.rules(found.spec.forwards)
-            if what.power is PowerState.SAVED and machine.rules != wanted:
+            is_saved = meaning(machine.state).power is PowerState.SAVED
+            differs = machine.rules != settings.rules(spec.forwards)
+            if is_saved and differs and not _waits_for_seed(found, machine):
                 power.discard(machine)  # the settings of a saved machine cannot change
-            Clones(library).forward(machine, found.spec)
+            Clones(library).forward(machine, spec)
         power.boot(machine, found.folder)
 
     def stop(self, ref: ServerRef, *, force: bool = False) -> None:
@@ -255,7 +262,8 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
             )
         power = Power(library, self._clock)
         if what == "discard":
-            power.discard(machine)
+            if not _waits_for_seed(found, machine):
+                power.discard(machine)
             return
         if what == "ask" and not force:
             services = found.spec.services if found.spec else ()
@@ -269,6 +277,12 @@ class VirtualBoxDriver(VirtualBoxImages, VirtualBoxAdoption):
             self._turn_off(library, found, found.machine, force=True)
         if found.machine is not None or found.folder.path.exists():
             Clones(library).remove(found.machine, found.folder)
+
+
+def _waits_for_seed(found: Found, machine: Machine) -> bool:
+    """Whether it is a clone of a live image that has not met its seed: a disc goes in only while a
+    machine runs, so its drive is empty until then."""
+    return machine.disc == EMPTY and not found.is_adopted
 
 
 def find_library(

@@ -53,6 +53,11 @@ class Folder:
         """Below it VirtualBox puts the machine."""
         return self.path / "machine"
 
+    @property
+    def live(self) -> Folder:
+        """Of an image: the folder of its live machine."""
+        return Folder(self.path / "live")
+
     def contains(self, place: str) -> bool:
         """Whether a path that VirtualBox told lies in this folder."""
         return Path(place).is_relative_to(self.path)

@@ -23,6 +23,7 @@ from server_manager.drivers.virtualbox.folder import Folder
 from server_manager.drivers.virtualbox.library import Library
 from server_manager.drivers.virtualbox.machines import Machine
 from server_manager.drivers.virtualbox.power import Power
+from server_manager.drivers.virtualbox.settings import live_uuid
 from server_manager.drivers.virtualbox.states import meaning
 from server_manager.images.cloud import host_arch
 from server_manager.images.disks import examine
@@ -182,9 +183,23 @@ class VirtualBoxImages:
         if machine is not None:
             self._check_owned(library, ref, machine)
         library.check_childless(folder)
+        self._clear_live(library, ref)
         if machine is not None:
-            if meaning(machine.state).stop != "nothing":
-                Power(library, self._clock).cut(machine)
-            library.unregister(machine)
+            self._cut_and_forget(library, machine)
         library.close_media(folder)
         folder.clear()
+
+    def _clear_live(self, library: Library, ref: ImageRef) -> None:
+        folder = self._folder(ref).live
+        machine = library.find(live_uuid(ref.id))
+        if machine is not None:
+            if not folder.contains(machine.settings):
+                raise Conflict(f"virtual machine {machine.name} is not where it should be")
+            self._cut_and_forget(library, machine)
+        library.close_media(folder)
+        folder.clear()
+
+    def _cut_and_forget(self, library: Library, machine: Machine) -> None:
+        if meaning(machine.state).stop != "nothing":
+            Power(library, self._clock).cut(machine)
+        library.unregister(machine)

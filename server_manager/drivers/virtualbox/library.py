@@ -8,6 +8,7 @@ from labcore.errors import Conflict, DriverFailed, TimedOut
 from server_manager.drivers.virtualbox.bindings import Bindings
 from server_manager.drivers.virtualbox.folder import Folder
 from server_manager.drivers.virtualbox.machines import (
+    DRIVE_PORT,
     Machine,
     Medium,
     parse_extradata,
@@ -61,6 +62,13 @@ class Library:
         """Take notes off a machine; not there: nothing."""
         for key in keys:
             self.vbox.change("setextradata", uuid, key)
+
+    def attach(self, uuid: str, controller: str, medium: str) -> None:
+        """Put a disc into the drive of a machine: a file, `emptydrive`, or `none` for no drive."""
+        self.vbox.change(
+            *("storageattach", uuid, "--storagectl", controller, "--port", DRIVE_PORT),
+            *("--device", "0", "--type", "dvddrive", "--medium", medium),
+        )
 
     def unregister(self, machine: Machine) -> None:
         """Forget a machine that is off, with its disks; gone already: nothing."""

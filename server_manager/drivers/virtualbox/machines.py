@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 INACCESSIBLE = "inaccessible"
+EMPTY = "emptydrive"
+DRIVE_PORT = "1"  # of the SATA controller; the disk is on port 0
 _PAIR = re.compile(r'^(?:"([^"]+)"|([^="]+))=(?:"(.*)"|(.*))$')
 _RULE = re.compile(r"^Forwarding\(\d+\)$")
 _BEGINNING = re.compile(r"^Name: +(?=\S.*\n(?:Encryption|Groups|UUID): )", re.MULTILINE)
@@ -60,6 +62,12 @@ class Machine:
     def controller(self) -> str | None:
         """The name of its first storage controller."""
         return self.info.get("storagecontrollername0")
+
+    @property
+    def disc(self) -> str | None:
+        """What is in its drive, `EMPTY` for nothing; None if it has no drive."""
+        found = self.info.get(f"{self.controller}-{DRIVE_PORT}-0", "none")
+        return None if found == "none" else found
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ def machine_uuid(ref: ServerRef) -> str:
     return str(uuid.uuid5(OURS, ref.id))
 
 
+def live_uuid(image: str) -> str:
+    """The UUID of the live machine of an image, whether there is one or not."""
+    return str(uuid.uuid5(OURS, f"live {image}"))
+
+
 def machine_name(ref: ServerRef) -> str:
     """How VirtualBox's window calls it. Decides nothing."""
     return f"{ref.lab}-{ref.name}"
@@ -119,15 +124,34 @@ def modify_arguments(spec: ServerSpec, serial: Path, old: tuple[Rule, ...]) -> t
     return (
         *("--groups", f"{GROUP}/{spec.ref.lab}"),
         *("--memory", str(spec.memory_mib), "--cpus", str(cpu_count(spec))),
+        *hardware_arguments(serial),
+        *("--mac-address1", "auto"),
+        *("--nat-localhostreachable1", "on" if reaches_host(spec) else "off"),
+        *rule_arguments(old, rules(spec.forwards)),
+        *_second_nic(spec),
+    )
+
+
+def saved_arguments(spec: ServerSpec, serial: Path, old: tuple[Rule, ...]) -> tuple[str, ...]:
+    """The same for one that came up saved: what 7.2 lets change then, and all that differs."""
+    return (
+        *("--groups", f"{GROUP}/{spec.ref.lab}"),
+        *("--uart-mode1", "file", str(serial)),
+        *("--nat-localhostreachable1", "on" if reaches_host(spec) else "off"),
+        *rule_arguments(old, rules(spec.forwards)),
+    )
+
+
+def hardware_arguments(serial: Path) -> tuple[str, ...]:
+    """What all machines of ours have and have not. Without a serial port some kernels take minutes
+    longer to boot."""
+    return (
         *("--rtc-use-utc", "on", "--boot1", "disk"),
         *(word for n in (2, 3, 4) for word in (f"--boot{n}", "none")),
         *("--audio-enabled", "off", "--usb-ohci", "off", "--usb-ehci", "off"),
         *("--usb-xhci", "off", "--vrde", "off"),
         *("--uart1", "0x3F8", "4", "--uart-mode1", "file", str(serial)),
-        *("--nic1", "nat", "--nic-type1", "virtio", "--mac-address1", "auto"),
-        *("--nat-localhostreachable1", "on" if reaches_host(spec) else "off"),
-        *rule_arguments(old, rules(spec.forwards)),
-        *_second_nic(spec),
+        *("--nic1", "nat", "--nic-type1", "virtio"),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from server_manager.drivers.virtualbox.fake import printing
 from server_manager.drivers.virtualbox.fake.options import options, pairs
 from server_manager.drivers.virtualbox.fake.printing import Refused
-from server_manager.drivers.virtualbox.fake.world import Machine, Medium, World, new_uuid
+from server_manager.drivers.virtualbox.fake.world import EMPTY, Machine, Medium, World, new_uuid
 
 NEW = {
     "memory": "1024",
@@ -37,6 +37,8 @@ STORED_AS = {
     "--uart1": "uart1",
     "--uart-mode1": "uartmode1",
 }
+# As tried with 7.2.22.
+CHANGED_WHILE_SAVED = ("--groups", "--uart-mode1", "--natpf1", "--nat-localhostreachable1")
 PLAIN = ("memory", "cpus")  # told without quotes
 
 
@@ -100,6 +102,10 @@ def clone(world: World, words: Sequence[str]) -> str:
     )
     if made.file.exists():
         raise printing.settings_exist(made.file)
+    if snapshot[2]:
+        made.state = "saved"
+        made.settings["macaddress1"] = '"080027C10DE5"'  # it gets another, its guest keeps the old
+        made.attached.update({port: EMPTY for port in source.attached if port != "0"})
     parent = world.media[source.attached["0"]].parent or source.attached["0"]
     disk = _differencing(world, folder, parent)
     made.attached["0"] = disk.uuid
@@ -117,9 +123,10 @@ def _differencing(world: World, folder: Path, parent: str) -> Medium:
 
 
 def snapshot(world: World, words: Sequence[str]) -> str:
-    """`snapshot NAME take SNAPSHOT`: the disk is kept, and a new one is written to."""
+    """`snapshot NAME take SNAPSHOT [--live]`: the disk is kept, and a new one is written to; of a
+    machine that runs, the memory too."""
     machine, (_, name, *_) = existing(world, words[0]), words[1:]
-    machine.snapshots.append([new_uuid(), name])
+    machine.snapshots.append([new_uuid(), name, "live" if machine.is_on else ""])
     if "0" in machine.attached:
         disk = _differencing(world, Path(machine.folder), machine.attached["0"])
         machine.attached["0"] = disk.uuid
@@ -132,7 +139,7 @@ def modify(world: World, words: Sequence[str]) -> str:
     if machine.is_on:
         raise printing.locked(machine, "LockMachine")
     for option, value in pairs(words[1:]):
-        if machine.is_saved and option in ("--memory", "--cpus"):
+        if machine.is_saved and option not in CHANGED_WHILE_SAVED:
             raise Refused(
                 "The machine is not mutable (state is Saved)",
                 "VBOX_E_INVALID_VM_STATE (0x80bb0002)",

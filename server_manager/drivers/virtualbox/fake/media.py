@@ -9,7 +9,7 @@ from server_manager.drivers.virtualbox.fake import printing
 from server_manager.drivers.virtualbox.fake.machines import existing
 from server_manager.drivers.virtualbox.fake.options import options
 from server_manager.drivers.virtualbox.fake.printing import Refused
-from server_manager.drivers.virtualbox.fake.world import Medium, World, new_uuid
+from server_manager.drivers.virtualbox.fake.world import EMPTY, Medium, World, new_uuid
 
 
 def create(world: World, words: Sequence[str]) -> str:
@@ -49,14 +49,24 @@ def controller(world: World, words: Sequence[str]) -> str:
 def attach(world: World, words: Sequence[str]) -> str:
     """`storageattach`."""
     machine, given = existing(world, words[0]), options(words[1:])
-    if machine.is_on:
-        raise printing.locked(machine, "LockMachine")
     port, medium = given["--port"], given["--medium"]
+    # A disc goes into a drive that is there also while the machine runs, but not while it is saved.
+    has_drive = given["--type"] == "dvddrive" and port in machine.attached
+    if machine.is_on and not has_drive:
+        raise printing.locked(machine, "LockMachine")
+    if machine.is_saved:
+        raise Refused(
+            "The machine is not mutable or running (state is Saved)",
+            "VBOX_E_INVALID_VM_STATE (0x80bb0002)",
+            "MountMedium",
+        )
     if int(port) >= machine.ports:
         raise Refused(f"No storage device attached to device slot 0 on port {port}")
     kind = "disk" if given["--type"] == "hdd" else "dvd"
-    if medium in ("none", "emptydrive"):
+    if medium == "none":
         machine.attached.pop(port, None)
+    elif medium == EMPTY:
+        machine.attached[port] = EMPTY
     else:
         machine.attached[port] = _known(world, kind, Path(medium)).uuid
     return ""

@@ -104,8 +104,9 @@ def _storage(world: World, machine: Machine) -> list[str]:
         f'storagecontrollerportcount0="{machine.ports}"',
     ]
     for port in map(str, range(machine.ports)):
-        medium = world.media.get(machine.attached.get(port, ""))
-        lines.append(f'"{CONTROLLER}-{port}-0"="{medium.location if medium else "none"}"')
+        attached = machine.attached.get(port, "none")
+        medium = world.media.get(attached)
+        lines.append(f'"{CONTROLLER}-{port}-0"="{medium.location if medium else attached}"')
         if medium:
             lines.append(f'"{CONTROLLER}-ImageUUID-{port}-0"="{medium.uuid}"')
     return lines
@@ -117,11 +118,11 @@ def _rules(machine: Machine) -> enumerate[tuple[str, str]]:
 
 def _snapshots(machine: Machine) -> list[str]:
     lines = []
-    for depth, (uuid, name) in enumerate(machine.snapshots):
+    for depth, (uuid, name, _) in enumerate(machine.snapshots):
         suffix = "-1" * depth
         lines += [f'SnapshotName{suffix}="{name}"', f'SnapshotUUID{suffix}="{uuid}"']
     if machine.snapshots:
-        uuid, name = machine.snapshots[-1]
+        uuid, name, _ = machine.snapshots[-1]
         lines += [f'CurrentSnapshotName="{name}"', f'CurrentSnapshotUUID="{uuid}"']
     return lines
 

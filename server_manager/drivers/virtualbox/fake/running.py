@@ -10,8 +10,9 @@ from pathlib import Path
 from server_manager.drivers.virtualbox.fake import printing
 from server_manager.drivers.virtualbox.fake.machines import existing, forward
 from server_manager.drivers.virtualbox.fake.printing import Refused
-from server_manager.drivers.virtualbox.fake.world import Machine, World
+from server_manager.drivers.virtualbox.fake.world import EMPTY, Machine, World
 
+WAITS = "labctl-seed: waiting for a seed\n"  # what a guest says whose drive is empty
 INVALID_STATE = "VBOX_E_INVALID_VM_STATE (0x80bb0002)"
 
 
@@ -61,7 +62,8 @@ def _print_serial(machine: Machine) -> None:
     mode, _, file = machine.settings.get("uartmode1", "").strip('"').partition(",")
     if mode == "file":
         with Path(file).open("a") as serial:
-            serial.write("FATAL: No bootable medium found! System halted.\n")
+            waits = machine.attached.get("1") == EMPTY
+            serial.write(WAITS if waits else "FATAL: No bootable medium found! System halted.\n")
 
 
 def control(world: World, words: Sequence[str], *, deaf: bool = False) -> str:
@@ -75,6 +77,9 @@ def control(world: World, words: Sequence[str], *, deaf: bool = False) -> str:
     if action == "acpipowerbutton":
         if not deaf and machine.state == "running":
             machine.state = "poweroff"
+        return ""
+    if action == "changeuartmode1":
+        machine.settings["uartmode1"] = f'"{",".join(words[2:])}"'
         return ""
     if action not in _ACTIONS:
         raise Refused(f"Invalid parameter '{action}'", returncode=2)

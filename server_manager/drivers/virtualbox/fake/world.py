@@ -15,6 +15,7 @@ from labcore.files import read_json, write_json
 
 WORLD_FILE, LOCK_FILE, FAULTS_FILE = "world.json", "world.lock", "faults.json"
 CONTROLLER = "SATA"
+EMPTY = "emptydrive"
 
 
 @dataclass
@@ -29,9 +30,10 @@ class Machine:
     settings: dict[str, str] = field(default_factory=dict)  # as `showvminfo` tells them
     rules: dict[str, str] = field(default_factory=dict)  # name -> the rest of a NAT rule
     extradata: dict[str, str] = field(default_factory=dict)
-    snapshots: list[list[str]] = field(default_factory=list)  # [uuid, name]
+    # [uuid, name, "live" if it has memory, else ""]
+    snapshots: list[list[str]] = field(default_factory=list)
     ports: int = 0  # of its storage controller; 0: it has none
-    attached: dict[str, str] = field(default_factory=dict)  # port -> UUID of a medium
+    attached: dict[str, str] = field(default_factory=dict)  # port -> UUID of a medium, or EMPTY
 
     @property
     def file(self) -> Path:
