@@ -16,7 +16,7 @@ FILE_MODE = 0o100000
 def write_iso(seed: Seed, path: Path) -> None:
     """Write the seed as an ISO 9660 file with Rock Ridge names, readable by its owner alone.
 
-    Its volume set is named for the seed's digest: a guest tells discs apart by their first blocks.
+    Its volume set is named for the seed's digest, so that people can tell discs apart.
     """
     # Imported here: only one driver makes discs.
     import pycdlib
