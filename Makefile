@@ -30,7 +30,7 @@ test-incus: $(READY) ## Run the tests that need Incus
 	@$(BIN)/python -m pytest -q -m incus
 
 test-virtualbox: $(READY) ## Run the tests that need VirtualBox
-	@$(BIN)/python -m pytest -q -m virtualbox
+	@$(BIN)/python -m pytest -q -m virtualbox -o faulthandler_timeout=900
 
 SEEDS := 10000
 

@@ -1,9 +1,9 @@
 """What a person waits for with driver `virtualbox`, beside a shell script of plain VBoxManage.
 
-Needs a VirtualBox and a Debian 12 disk whose `root` lets a key in: LABCTL_BENCH_DISK and
-LABCTL_BENCH_KEY name them; measures nothing without. The script makes the same clones of the same
-image, with the seeds that labctl made for them, so that the machines have the same to do; it checks
-nothing, and ends when nginx and the agents' apps answer through their forwards.
+Needs a VirtualBox and a Debian 12 disk whose `root` lets a key in: LABCTL_TEST_GUEST_DISK and
+LABCTL_TEST_GUEST_KEY name them; measures nothing without. The script makes the same clones of the
+same image, with the seeds that labctl made for them, so that the machines have the same to do; it
+checks nothing, and ends when nginx and the agents' apps answer through their forwards.
 """
 
 from __future__ import annotations
@@ -55,9 +55,11 @@ for url in $urls; do until curl -s -m 5 -o /dev/null "$url"; do sleep 0.2; done;
 def run(*, full: bool) -> list[Row]:
     """Each once: on a machine without hardware virtualization that takes half an hour. `full` adds
     a standby node."""
-    disk, key = os.environ.get("LABCTL_BENCH_DISK"), os.environ.get("LABCTL_BENCH_KEY")
+    disk, key = os.environ.get("LABCTL_TEST_GUEST_DISK"), os.environ.get("LABCTL_TEST_GUEST_KEY")
     if not disk or not key or shutil.which("VBoxManage") is None:
-        sys.stderr.write("virtualbox: not measured: needs LABCTL_BENCH_DISK and _KEY\n")
+        sys.stderr.write(
+            "virtualbox: not measured: LABCTL_TEST_GUEST_DISK and _KEY name no guest\n"
+        )
         return []
     with tempfile.TemporaryDirectory() as home:
         hands = Hands(Path(home), "virtualbox")

@@ -146,7 +146,7 @@ def test_efi_disks_get_efi_machines(shop: Shop):
 def test_a_real_build_from_a_guests_disk(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     name = f"test-{os.getpid()}"
     login = ["--ssh-user", "root", "--ssh-key", str(KEY), "--memory-mib", "512", "--cpus", "1"]
-    made = ["image", "build", str(DISK), "--driver", "virtualbox", "--name", name, *login]
+    made = ["image", "build", str(DISK), "--driver", "virtualbox", "--name", name, "--live", *login]
     try:
         assert main([*made, "-o", "json"]) == 0, capsys.readouterr().err
         image = json.loads(capsys.readouterr().out)
