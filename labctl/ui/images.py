@@ -82,13 +82,19 @@ def _now(step: ImageStep, found: StepProgress) -> str:
     return f"{100 * found.done / found.total:.0f} %"
 
 
+def _state(image: Image) -> str:
+    if image.step is not None:
+        return f"{image.state} ({image.step})"
+    return f"{image.state}, live" if image.wish.live else str(image.state)
+
+
 def show_images(images: Sequence[Image], digest: str) -> None:
     """The images as a result; `digest` is that of the provision scripts of today."""
     rows = [
         (
             image.name,
             image.driver,
-            str(image.state) + (f" ({image.step})" if image.step else ""),
+            _state(image),
             image.arch or "-",
             f"{image.size_mib} MiB" if image.size_mib is not None else "-",
             image.created_at[:16].replace("T", " "),

@@ -177,6 +177,13 @@ def test_only_one_labctl_provisions_and_the_other_follows(
     assert "another labctl provisions it" in labctl.err
 
 
+def test_a_live_image_is_told_as_one(labctl: Run, shop: Workshop, builder, tmp_path: Path):
+    builder(shop)
+    assert labctl(*given(shop, tmp_path), "--live") == 0, labctl.err
+    assert "live done" in labctl.err
+    assert labctl.out.splitlines()[1].startswith("base  fake    ready, live  amd64")
+
+
 def test_a_ready_image_is_not_built_again(labctl: Run, shop: Workshop, tmp_path: Path):
     built = shop.built()
     assert labctl(*given(shop, tmp_path), "-o", "json") == 0
