@@ -100,7 +100,7 @@ def _cold(hands: Hands) -> tuple[float, float, float]:
                 _vboxmanage("unregistervm", vm, "--delete")
             for name in ("control", "agent-1"):
                 _vboxmanage("closemedium", "dvd", f"{kept}/{name}.iso")
-    sys.stderr.write(f"up booted {up:.0f} s, the script {plain:.0f} s\n")
+    sys.stderr.write(f"the script: {plain:.0f} s\n")
     return up, out, plain
 
 
@@ -132,9 +132,11 @@ def _up_and_out(
         up = _seconds(lambda: _up(hands, mib, lab))
         meanwhile()
         words = ("scale", "2", "--lab", lab)
-        return up, _seconds(lambda: hands.do(*words, limit_s=LIMIT_S))
+        out = _seconds(lambda: hands.do(*words, limit_s=LIMIT_S))
     finally:
-        hands.do("destroy", "--lab", lab, "--yes", limit_s=LIMIT_S)
+        hands.try_("destroy", "--lab", lab, "--yes", limit_s=LIMIT_S)
+    sys.stderr.write(f"{lab}: up {up:.0f} s, scale-out {out:.0f} s\n")
+    return up, out
 
 
 def _standby(hands: Hands) -> list[Row]:
@@ -150,14 +152,14 @@ def _standby(hands: Hands) -> list[Row]:
         words = ("scale", "2", "--lab", lab)
         seconds = _seconds(lambda: hands.do(*words, limit_s=LIMIT_S))
     finally:
-        hands.do("destroy", "--lab", lab, "--yes", limit_s=LIMIT_S)
+        hands.try_("destroy", "--lab", lab, "--yes", limit_s=LIMIT_S)
     return [Row("scale-out, standby (paused)", seconds, "s")]
 
 
 def _up(hands: Hands, mib: int, lab: str, *more: str) -> None:
     sizes = {f"groups.{group}.memory_mib={mib}" for group in ("control", "agent")}
     sizes |= {f"groups.{group}.cpus=1" for group in ("control", "agent")}
-    given = (*sizes, "network=nat", "boot_limit_s=1500", "groups.agent.count=1")
+    given = (*sizes, "network=nat", "boot_limit_s=1500", "scaling.min=1", "groups.agent.count=1")
     words = [word for one in sorted(given) for word in ("--set", one)]
     lab_words = ("up", "--lab", lab, "--driver", hands.driver)
     hands.do(*lab_words, "--set", "scaling.mode=manual", *words, *more, limit_s=LIMIT_S)
