@@ -39,8 +39,9 @@ HELD = pytest.StashKey[contextlib.ExitStack]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hold the documented ports as long as the tests run; what is taken already is left alone."""
-    # A shell has what it runs in the background ignore Ctrl-C, and every child inherits that.
+    # A shell has what it runs in the background ignore both, and every child inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     held = config.stash[HELD] = contextlib.ExitStack()
     if hasattr(config, "workerinput"):
         return  # whoever began the workers outlives them
