@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from control_node.scaler.status import scaler_status
@@ -241,6 +241,7 @@ faults = st.one_of(
 
 
 @given(st.lists(st.tuples(faults, st.floats(0.1, 6.0)), max_size=6))
+@example([(("desired", 4), 3.0), (("desired", 2), 1.0), (("kill", "agent-3"), 1.0)])
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 def test_laws_hold_and_all_is_well_again_when_the_faults_end(story):
     with tempfile.TemporaryDirectory() as folder:
@@ -261,6 +262,8 @@ def test_laws_hold_and_all_is_well_again_when_the_faults_end(story):
                 len(world.serving) == world.desired == len(world.running)
                 and len(world.ready) == 2 == len(world.standbys)
                 and world.controller.state.removal is None
+                # One too many that was killed is turned off for good once it is lost.
+                and sum(a.wanted is Wanted.ON for a in world.agents.values()) == world.desired
             ),
             200,
         )
