@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.harness.rows import Row, at_most
 from labcore.clock import SystemClock
+from labcore.waiting import NotYet, wait_until
 from labcore.wire.lab import PowerState
 from tests.e2e.harness import Hands
 
@@ -138,7 +139,7 @@ def _up_and_out(
         out = _seconds(lambda: hands.do(*words, limit_s=LIMIT_S)) if full else 0.0
     finally:
         hands.try_("destroy", "--lab", lab, "--yes", limit_s=LIMIT_S)
-    sys.stderr.write(f"{lab}: up {up:.0f} s, scale-out {out:.0f} s\n")
+    sys.stderr.write(f"{lab}: up {up:.0f} s" + (f", scale-out {out:.0f} s\n" if full else "\n"))
     return up, out
 
 
@@ -169,8 +170,11 @@ def _up(hands: Hands, mib: int, lab: str, *more: str) -> None:
 
 
 def _wait_off(vm: str) -> None:
-    while 'VMState="poweroff"' not in _vboxmanage("showvminfo", vm, "--machinereadable"):
-        CLOCK.sleep(0.5)
+    def off() -> None:
+        if 'VMState="running"' in _vboxmanage("showvminfo", vm, "--machinereadable"):
+            raise NotYet
+
+    wait_until(off, name=f"{vm} to be off", limit_s=60, clock=CLOCK)
 
 
 def _vboxmanage(*words: str) -> str:

@@ -47,7 +47,7 @@ def build(
     ] = "1024",
     cpus: Annotated[str, typer.Option("--cpus", help="Likewise.")] = "2",
     live: Annotated[
-        bool, typer.Option("--live", help="Servers of that size resume from memory, never boot.")
+        bool, typer.Option("--live", help="Servers of that size start from memory first.")
     ] = False,
 ) -> None:
     """Make an image: boot a copy of SOURCE once, provision it, seal it.

@@ -13,6 +13,7 @@ from labcore.files import tail
 from labcore.wire.lab import PowerState
 from server_manager.drivers.base import ServerSpec
 from server_manager.drivers.imaging import BuilderState, ImageBuild, ImageRef
+from server_manager.drivers.virtualbox.builders import CONTROLLER
 from server_manager.drivers.virtualbox.images import CONSOLE_LINES, SNAPSHOT, VirtualBoxImages
 from server_manager.drivers.virtualbox.library import Library
 from server_manager.drivers.virtualbox.machines import Machine
@@ -28,7 +29,7 @@ from server_manager.drivers.virtualbox.states import meaning
 WAITING = "labctl-seed: waiting for a seed"  # what a guest without one prints, booted
 # After its memory was loaded virtio-net tells the guest for 5 s that its cable is out; in
 # milliseconds, and the least it takes without a warning (VirtualBox's DevVirtioNet.cpp).
-LINK_UP = ("VBoxInternal/Devices/virtio-net/0/Config/LinkUpDelay", "100")
+LINK_UP = {"VBoxInternal/Devices/virtio-net/0/Config/LinkUpDelay": "100"}
 
 
 class VirtualBoxLive(VirtualBoxImages):
@@ -54,8 +55,8 @@ class VirtualBoxLive(VirtualBoxImages):
             *hardware_arguments(folder.serial),
             *("--mac-address1", "auto", "--nat-localhostreachable1", "off", "--nic2", "none"),
         )
-        library.attach(machine, image.controller or "SATA", "emptydrive")
-        library.mark(machine, dict([LINK_UP]))
+        library.attach(machine, image.controller or CONTROLLER, "emptydrive")
+        library.mark(machine, LINK_UP)
         Power(library, self._clock).boot(self._live(library, build.ref), folder)
 
     def live(self, ref: ImageRef) -> BuilderState:

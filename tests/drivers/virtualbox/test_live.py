@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,17 +46,23 @@ class Yard:
         return str(directory / "seed.iso")
 
 
+@contextmanager
+def yard_in(root: Path, library: Callable[[Path], Callable[[], Library]]) -> Iterator[Yard]:
+    """One below `root`, whose servers are destroyed in the end."""
+    with shop_of(root, library(root)) as shop:
+        made = Yard(shop, library(root)())
+        yield made
+        plan(world(root))
+        for server in made.driver.servers(make_spec().ref.lab):
+            made.driver.destroy(server.ref)
+
+
 @pytest.fixture(
     params=["fake", pytest.param("real", marks=(pytest.mark.virtualbox, pytest.mark.slow))]
 )
 def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
-    library: Callable[[Path], Callable[[], Library]] = LIBRARIES[request.param]
-    with shop_of(tmp_path, library(tmp_path)) as shop:
-        made = Yard(shop, library(tmp_path)())
+    with yard_in(tmp_path, LIBRARIES[request.param]) as made:
         yield made
-        plan(world(tmp_path))
-        for server in made.driver.servers(make_spec().ref.lab):
-            made.driver.destroy(server.ref)
 
 
 def test_one_of_its_size_is_saved_and_gets_its_seed_when_it_runs(yard: Yard):
@@ -110,12 +117,8 @@ def test_the_image_goes_with_its_live_machine_but_not_while_one_needs_it(yard: Y
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Iterator[Yard]:
-    with shop_of(tmp_path, fake_library(tmp_path)) as shop:
-        made = Yard(shop, fake_library(tmp_path)())
+    with yard_in(tmp_path, fake_library) as made:
         yield made
-        plan(world(tmp_path))
-        for server in made.driver.servers(make_spec().ref.lab):
-            made.driver.destroy(server.ref)
 
 
 @pytest.mark.parametrize("fault", ["refused", "svc-died", "error-at-0", "hang", "skipped"])
